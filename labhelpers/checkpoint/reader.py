@@ -1,0 +1,245 @@
+"""From a folder to a model, tensor by tensor: no second copy of the weights in memory.
+
+The idea   first compare all headers with what the config asks for (names, shapes, dtypes), and
+           only then take memory: the empty model. Each stored tensor is a view of the file, copied
+           straight into its parameter; packed experts are unpacked one expert at a time. So the
+           peak is the model and one expert.
+gpt-oss    experts come as MXFP4 and are unpacked here; all else is bf16.
+Sources    transformers' GptOssForCausalLM for the names, `labhelpers.mxfp4.format` for the numbers.
+Limits     the whole model on one device, in one dtype; float16 is refused (see model.check_dtype).
+"""
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from labhelpers.checkpoint.errors import CheckpointError, some
+from labhelpers.checkpoint.files import TensorInfo, read_folder, read_json
+from labhelpers.checkpoint.layouts import Entry, Layout, count_layers, detect, entries
+from labhelpers.config import ConfigError, GptOssConfig
+from labhelpers.model import GptOss, check_dtype
+from labhelpers.mxfp4.format import dequantize
+
+_DENSE = ("BF16", "F32")
+
+
+def load_model(
+    folder: str | Path,
+    dtype: torch.dtype = torch.float32,
+    device: str | torch.device = "cpu",
+) -> GptOss:
+    """The model in a folder (config.json and safetensors, either layout), ready to generate.
+
+    Raises CheckpointError for anything missing, damaged or not understood; ValueError for float16.
+    """
+    check_dtype(dtype)
+    folder = check_folder(folder)
+    config = read_config(folder)
+    tensors = read_folder(folder)
+    layout = detect(tensors, folder)
+    _check_layers(folder, config, tensors)
+    with torch.device("meta"):
+        model = GptOss(config)  # shapes without memory
+    wanted = entries({n: tuple(p.shape) for n, p in model.named_parameters()}, layout)
+    packed = _check_names(folder, wanted, tensors)
+    _check_quantization(folder, layout, packed)
+    for entry in wanted:
+        _check_entry(entry, tensors, entry in packed)
+    model = model.to(dtype).to_empty(device=device)
+    _fill(model, wanted, tensors, packed)
+    model.stop_ids |= _stop_ids(folder, config)
+    return model.eval()
+
+
+def check_folder(folder: str | Path) -> Path:
+    """The folder itself. Raises CheckpointError, with advice for a file or a missing folder."""
+    path = Path(folder).expanduser()
+    if path.suffix in (".bin", ".pt", ".pth", ".pkl", ".ckpt"):
+        raise CheckpointError(
+            f"{path} is a pickle, which runs code when it is opened, so it is "
+            "refused: give a folder with .safetensors files"
+        )
+    if path.suffix == ".gguf":
+        raise CheckpointError(
+            f"{path} is GGUF, llama.cpp's packing: give a folder with the original "
+            "checkpoint's .safetensors files"
+        )
+    if path.is_file():
+        raise CheckpointError(
+            f"{path} is a file: give the folder that holds it and its config.json"
+        )
+    if not path.is_dir():
+        raise CheckpointError(
+            f"there is no folder {path}: give a folder with config.json and "
+            ".safetensors files, or a Hub id such as openai/gpt-oss-20b"
+        )
+    return path
+
+
+def read_config(folder: Path) -> GptOssConfig:
+    """The folder's config.json. Raises CheckpointError, also where the values make no sense."""
+    file = folder / "config.json"
+    data = read_json(file)
+    method = (data.get("quantization_config") or {"quant_method": "mxfp4"}).get("quant_method")
+    if method != "mxfp4":
+        raise CheckpointError(
+            f"{file}: quant_method is {method!r}; this package reads mxfp4 and "
+            "unquantized checkpoints"
+        )
+    try:
+        return GptOssConfig.from_dict(data)
+    except ConfigError as error:
+        raise CheckpointError(f"{file}: {error}") from error
+
+
+def _check_layers(folder: Path, config: GptOssConfig, tensors: dict[str, TensorInfo]) -> None:
+    layers = count_layers(tensors)  # before a model of a million layers is built
+    if layers != config.num_hidden_layers:
+        raise CheckpointError(
+            f"{folder / 'config.json'}: num_hidden_layers is {config.num_hidden_layers}, but the "
+            f"tensors are of {layers} layers: config and weights of different models?"
+        )
+
+
+def _check_names(folder: Path, wanted: list[Entry], tensors: dict[str, TensorInfo]) -> set[Entry]:
+    """The entries that are stored packed, once every name is accounted for."""
+    packed, missing, known = set(), [], set()
+    for entry in wanted:
+        halves = [name for name in (entry.blocks, entry.scales) if entry.expert and name in tensors]
+        if len(halves) == 1:
+            other = entry.scales if halves[0] == entry.blocks else entry.blocks
+            raise CheckpointError(
+                f"{tensors[halves[0]].file} holds {halves[0]}, but {other} is "
+                f"nowhere in {folder}: MXFP4 needs both"
+            )
+        if halves and entry.name in tensors:
+            raise CheckpointError(
+                f"{folder} holds {entry.name} twice, unpacked and as "
+                f"{entry.blocks}: keep one of them"
+            )
+        if halves:
+            packed.add(entry)
+        elif entry.name not in tensors:
+            missing.append(entry.name)
+        known |= {entry.name, *halves}
+    if missing:
+        raise CheckpointError(
+            f"{folder} lacks {some(missing)} ({len(missing)} of {len(wanted)} "
+            "expected by config.json): fetch the missing files"
+        )
+    extra = sorted(set(tensors) - known)
+    if extra:
+        files = sorted({tensors[name].file.name for name in extra})
+        raise CheckpointError(
+            f"{folder}: {some(files)} holds {some(extra)}, which a gpt-oss of this "
+            "config does not have: is config.json of another model?"
+        )
+    return packed
+
+
+def _check_quantization(folder: Path, layout: Layout, packed: set[Entry]) -> None:
+    """Hugging Face's config must say what the tensors are; the original's has no word for it."""
+    promised = bool(read_json(folder / "config.json").get("quantization_config"))
+    if layout == "original" or promised == bool(packed):
+        return
+    is_so, cure = ("unpacked", "remove") if promised else ("packed as MXFP4", "restore")
+    raise CheckpointError(
+        f"{folder / 'config.json'} {'has' if promised else 'lacks'} a quantization_config, but the "
+        f"expert matrices are {is_so}: {cure} it, or transformers will load random experts"
+    )
+
+
+def _check_entry(entry: Entry, tensors: dict[str, TensorInfo], packed: bool) -> None:
+    """Shape and dtype of what is stored for one entry."""
+    if packed:
+        parts = [(entry.blocks, (*entry.scales_shape, 16), ("U8",))]
+        parts += [(entry.scales, entry.scales_shape, ("U8",))]
+    else:
+        parts = [(entry.name, entry.shape, _DENSE)]
+    for name, shape, dtypes in parts:
+        info = tensors[name]
+        if info.shape != shape:
+            raise CheckpointError(
+                f"{info.file}: {name} has shape {list(info.shape)}, expected "
+                f"{list(shape)} by config.json"
+            )
+        if info.dtype not in dtypes:
+            raise CheckpointError(
+                f"{info.file}: {name} is stored as {info.dtype}, expected "
+                f"{' or '.join(dtypes)}: convert it first"
+            )
+
+
+@torch.no_grad()
+def _fill(
+    model: GptOss, wanted: list[Entry], tensors: dict[str, TensorInfo], packed: set[Entry]
+) -> None:
+    """Copy every stored tensor into its parameters."""
+    params = dict(model.named_parameters())
+    with ExitStack() as stack:
+        files: dict[Path, Any] = {}
+
+        def read(name: str) -> Tensor:
+            """A view of the file: no memory is taken until it is copied."""
+            file = tensors[name].file
+            try:
+                if file not in files:
+                    files[file] = stack.enter_context(safe_open(file, framework="pt"))
+                return files[file].get_tensor(name)
+            except (SafetensorError, OSError) as error:
+                raise CheckpointError(f"{file}: cannot read {name} ({error})") from error
+
+        for entry in wanted:
+            targets = [params[name] for name in entry.params]
+            where = f"{tensors[entry.blocks if entry in packed else entry.name].file}: {entry.name}"
+            if entry in packed:
+                _unpack(targets[0], read(entry.blocks), read(entry.scales), where)
+            else:
+                _copy(targets, read(entry.name), entry.transposed)
+            for target in targets:
+                _check_finite(target, where)
+
+
+def _copy(targets: list[Tensor], stored: Tensor, transposed: bool) -> None:
+    """Rows of stored to the targets in turn: q, then k, then v."""
+    stored = stored.transpose(1, 2) if transposed else stored
+    parts = stored.split([len(target) for target in targets])
+    for target, part in zip(targets, parts, strict=True):
+        target.copy_(part)
+
+
+def _unpack(target: Tensor, blocks: Tensor, scales: Tensor, where: str) -> None:
+    """Unpack [E, out, G, 16] into target [E, in, out], an expert at a time."""
+    if (scales == 255).any():
+        expert, row, block = torch.nonzero(scales == 255)[0].tolist()
+        raise CheckpointError(
+            f"{where} has scale 255 (NaN) at expert {expert}, row {row}, block "
+            f"{block}: the file is damaged, fetch it again"
+        )
+    for out, expert_blocks, expert_scales in zip(target, blocks, scales, strict=True):
+        device = target.device
+        values = dequantize(expert_blocks.to(device), expert_scales.to(device), target.dtype)
+        out.copy_(values.T)
+
+
+def _check_finite(target: Tensor, where: str) -> None:
+    low, high = target.aminmax()  # NaN wins, and no mask as large as the tensor is made
+    if not torch.isfinite(high - low):
+        raise CheckpointError(f"{where} holds NaN or infinity: the file is damaged, fetch it again")
+
+
+def _stop_ids(folder: Path, config: GptOssConfig) -> frozenset[int]:
+    """The end tokens of generation_config.json, if there is one."""
+    file = folder / "generation_config.json"
+    ids = read_json(file).get("eos_token_id", []) if file.exists() else []
+    ids = ids if isinstance(ids, list) else [ids]
+    if not all(type(i) is int and 0 <= i < config.vocab_size for i in ids):
+        raise CheckpointError(
+            f"{file}: eos_token_id {ids} must hold ids below the vocabulary size "
+            f"{config.vocab_size}"
+        )
+    return frozenset(ids)

@@ -1,0 +1,50 @@
+"""Harmony, the format in which gpt-oss reads and writes conversations.
+
+`messages` says what a conversation is, `render` turns it into tokens, `parse` reads tokens back;
+`system_text` and `typescript` write the two settings messages. Needs neither torch nor a model.
+"""
+from .messages import (
+    CHANNELS,
+    ROLES,
+    Conversation,
+    DeveloperContent,
+    HarmonyError,
+    Message,
+    SystemContent,
+    ToolDescription,
+    ToolNamespace,
+)
+from .parse import Delta, StreamParser, parse
+from .render import (
+    Segment,
+    assemble,
+    render,
+    render_for_completion,
+    render_segments,
+    render_with_mask,
+)
+
+# What ends the model's turn. <|end|> is not among them: the model writes its next message.
+STOP_TOKENS = ("<|return|>", "<|call|>")
+
+__all__ = [
+    "CHANNELS",
+    "ROLES",
+    "STOP_TOKENS",
+    "Conversation",
+    "Delta",
+    "DeveloperContent",
+    "HarmonyError",
+    "Message",
+    "Segment",
+    "StreamParser",
+    "SystemContent",
+    "ToolDescription",
+    "ToolNamespace",
+    "assemble",
+    "parse",
+    "render",
+    "render_for_completion",
+    "render_segments",
+    "render_with_mask",
+]

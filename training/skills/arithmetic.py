@@ -1,0 +1,104 @@
+"""Sums through the python tool: translate the request into one expression, print it, report it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from labhelpers.harmony import Message
+from training.cases import NO_TOOL, Case, Maker, think
+from training.skills import offers
+
+FRAMES = ["What is {x}?", "Compute {x}.", "{x}", "Calculate {x} please.", "How much is {x}?", "{x} = ?", "I need {x}.", "Work out {x} for me.", "Evaluate {x}", "Can you tell me what {x} is?", "Give me the value of {x}."]  # fmt: skip
+WORDS = {
+    "+": ["{a} plus {b}", "{a} + {b}", "the sum of {a} and {b}", "{a} and {b} added together", "{a} increased by {b}", "{b} more than {a}"],
+    "-": ["{a} minus {b}", "{a} - {b}", "{a} less {b}", "{a} take away {b}", "the difference between {a} and {b}", "{b} subtracted from {a}", "{a} reduced by {b}"],
+    "*": ["{a} times {b}", "{a} * {b}", "{a} x {b}", "the product of {a} and {b}", "{a} multiplied by {b}"],
+    "//": ["{a} // {b}", "{a} divided by {b}, whole part only", "the integer quotient of {a} and {b}", "how often {b} fits into {a}"],
+    "%": ["{a} % {b}", "{a} mod {b}", "{a} modulo {b}", "the remainder of {a} divided by {b}", "the remainder of {a} / {b}", "what is left over when {a} is divided by {b}"],
+    "**": ["{a} ** {b}", "{a} to the power of {b}", "{a} ^ {b}", "{a} raised to the power {b}"],
+}  # fmt: skip
+
+
+def evaluate(code: str) -> str:
+    """What `print(code)` prints."""
+    return str(eval(code, {"__builtins__": {}, "round": round}))  # noqa: S307
+
+
+def number(m: Maker, low: float, high: float, *places: int) -> Any:
+    if not places:
+        return m.rng.randint(int(low), int(high))
+    return round(m.rng.uniform(low, high), places[0])
+
+
+def synthetic(m: Maker) -> tuple[str, str]:
+    """A bare expression in words or signs, of two or three terms."""
+    rng = m.rng
+    op = rng.choice(list(WORDS))
+    a, b = rng.randint(2, 9999), rng.randint(2, 999)
+    if op == "**":
+        a, b = rng.randint(2, 30), rng.randint(2, 6)
+    if op in "+-*" and rng.random() < 0.2:
+        a, b = round(rng.uniform(1, 99), 2), round(rng.uniform(1, 50), 1)
+        code = f"round({a} {op} {b}, 2)"
+    else:
+        code = f"{a} {op} {b}"
+    words = rng.choice(WORDS[op]).format(a=a, b=b)
+    if rng.random() < 0.3 and op in "+-*" and not code.startswith("round"):
+        c = rng.randint(2, 99)
+        op2 = rng.choice("+-")
+        words += {"+": f" plus {c}", "-": f" minus {c}"}[op2] if rng.random() < 0.6 else f" {op2} {c}"
+        code += f" {op2} {c}"
+        if not any(s in words for s in ("plus", "minus", "times", "+ ", "- ", "* ", "multiplied")):
+            return synthetic(m)
+        if op == "*" or words.startswith(("the", str(b))):
+            words = f"{a} {op} {b} {op2} {c}"
+    return rng.choice(FRAMES).replace("{x}", words), code
+
+
+def problem(m: Maker) -> tuple[str, str]:
+    """A request and its expression."""
+    if not m.plain and m.chance(0.35):
+        return synthetic(m)
+    while True:
+        row = m.rng.choice(m.rows("arithmetic"))
+        values = {k: number(m, *r) for k, r in row["slots"].items()}
+        try:
+            code = row["code"].format(**values)
+            if len(evaluate(code)) <= 14:
+                return m.fill(m.dress(row["text"]), values), code
+        except ZeroDivisionError:
+            continue
+
+
+def steps(effort: str, code: str, prefix: str = "") -> tuple[Message, ...]:
+    """Reasoning, call, result and answer."""
+    result = evaluate(code)
+    thought = think(
+        effort,
+        f"{prefix}Use python.",
+        f"{prefix}This is {code}. I use python.",
+        f"{prefix}The user wants a number. I should not do it in my head. The expression is {code}. "
+        f"I use the python tool and print {code}.",
+    )
+    return (
+        thought,
+        Message.call("python", f"print({code})"),
+        Message.tool("python", result + "\n"),
+        Message.final(f"The answer is {result}."),
+    )
+
+
+def make(m: Maker) -> Case:
+    effort = m.effort()
+    text, code = problem(m)
+    opening = m.opening(effort, **offers.some(m, 0.3, ("python",)))
+    return Case("python", (*opening, Message.user(text), *steps(effort, code)), note=code)
+
+
+def make_without(m: Maker) -> Case:
+    """No python tool: say so."""
+    effort = m.effort()
+    text, _ = problem(m)
+    thought = think(effort, "No tool.", "This needs python. I have no python tool.",
+                    "The user wants a number. I should not do it in my head. This needs the python tool, and I have no python tool. So I say so.")  # fmt: skip
+    return Case("no_call", (*m.opening(effort), Message.user(text), thought, Message.final(NO_TOOL)), "refusal")

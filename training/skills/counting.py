@@ -1,0 +1,79 @@
+"""Letter counting: spell the word, count while spelling, answer."""
+
+from __future__ import annotations
+
+from labhelpers.harmony import Message
+from training.cases import Case, Maker, sentence, think
+from training.skills import offers
+
+
+def pick_word(m: Maker) -> str:
+    """A word: English, a name, glued pieces, or one with doubled letters."""
+    rng, v = m.rng, m.v
+    form = rng.random()
+    if form < 0.55:
+        word = v.word()
+    elif form < 0.65:
+        word = v.name(["Anna", "Hannah", "Mississippi", "Tennessee", "Alabama", "Savannah"], 0.8)
+    elif form < 0.85:
+        word = v.pseudo(3)
+    else:  # doubled letters, the hardest to spell
+        base = v.word()
+        i = rng.randrange(len(base))
+        word = base[:i] + base[i] + base[i:]
+    return word[:14]
+
+
+def pick_letter(m: Maker, word: str) -> str:
+    """Mostly a letter of the word, often a repeated one."""
+    low = word.lower()
+    repeated = [c for c in sorted(set(low)) if low.count(c) > 1]
+    form = m.rng.random()
+    if form < 0.45 and repeated:
+        return m.rng.choice(repeated)
+    return m.rng.choice(sorted(set(low))) if form < 0.85 else m.rng.choice("abcdefghiklmnoprstuwxyz")
+
+
+def spell(word: str, letter: str) -> str:
+    """s, t, r 1, a, ...: the count grows along the word."""
+    out, n = [], 0
+    for c in word.lower():
+        if c == letter.lower():
+            n += 1
+            out.append(f"{c} {n}")
+        else:
+            out.append(c)
+    return ", ".join(out)
+
+
+def spell_long(word: str, letter: str) -> str:
+    out, n = [], 0
+    for c in word.lower():
+        n += c == letter.lower()
+        out.append(f"{c}: yes, {n}." if c == letter.lower() else f"{c}: no, {n}.")
+    return " ".join(out)
+
+
+def reasoning(effort: str, word: str, letter: str, prefix: str = "") -> tuple[Message, int]:
+    """The analysis of an effort, and the count."""
+    n = word.lower().count(letter.lower())
+    letter = letter.lower()
+    message = think(
+        effort,
+        f"{prefix}{' '.join(word.lower())}: {n}",
+        f"{prefix}Word: {word}. Letter: {letter}. {spell(word, letter)}. So {n}.",
+        f"{prefix}The word is {word}. I look for the letter {letter} and spell the word. "
+        f"{spell_long(word, letter)} The letter {letter} occurs {n} times.",
+    )
+    return message, n
+
+
+def make(m: Maker) -> Case:
+    effort = m.effort()
+    word = pick_word(m)
+    letter = pick_letter(m, word)
+    text = m.fill(m.dress(m.rng.choice(m.rows("counting"))["text"]), {"word": word, "letter": letter})
+    thought, n = reasoning(effort, word, letter)
+    opening = m.opening(effort, **offers.some(m, 0.3))
+    messages = (*opening, Message.user(text), thought, Message.final(sentence(n, letter.lower(), word)))
+    return Case("counting", messages, note=word)

@@ -1,0 +1,67 @@
+"""Questions about gpt-oss and the course: name the topic, then say the fact."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+
+from labhelpers.harmony import Message
+from training import bank
+from training.cases import Case, Maker, think
+from training.skills import offers
+
+
+@cache
+def facts() -> dict[str, dict[str, str]]:
+    """facts.json with nano's own figures (NANO_PRESET names the configuration)."""
+    from labhelpers.config import GptOssConfig
+
+    folder = bank.FOLDER.parent / "configs"
+    config = GptOssConfig.from_file(folder / f"{os.environ.get('NANO_PRESET', 'nano')}.json")
+    h, d, e, i = (config.hidden_size, config.head_dim, config.num_local_experts,
+                  config.intermediate_size)  # fmt: skip
+    heads, kv = config.num_attention_heads, config.num_key_value_heads
+    attention = h * d * (heads + 2 * kv) + d * (heads + 2 * kv) + heads * d * h + h + heads
+    experts = e * (2 * i * h + 2 * i + h * i + h) + e * h + e
+    total = config.num_hidden_layers * (attention + experts + 2 * h) + 2 * config.vocab_size * h + h
+    own = {
+        "nano_parameters": str(round(total / 1e6)),
+        "nano_layers": str(config.num_hidden_layers),
+        "nano_experts": str(e),
+    }
+    out = {}
+    for key, fact in bank.table("facts").items():
+        answer, word = fact["answer"], fact.get("word", "")
+        for name, value in own.items():
+            answer, word = answer.replace(f"{{{name}}}", value), word.replace(f"{{{name}}}", value)
+        out[key] = {"answer": answer, "word": word}
+    return out
+
+
+def topic(key: str) -> str:
+    """20b.layers -> 20b layers; kv_cache -> kv cache."""
+    return key.replace(".", " ").replace("_", " ")
+
+
+def thought(effort: str, key: str, prefix: str = "") -> Message:
+    name = topic(key)
+    return think(
+        effort,
+        f"{prefix}{name}.",
+        f"{prefix}A question on gpt-oss. The topic is {name}.",
+        f"{prefix}The user asks a question. It needs no tool and no counting. It is about gpt-oss or the course. "
+        f"The topic is {name}. I know the answer.",
+    )
+
+
+def question(m: Maker, key: str | None = None) -> tuple[str, str]:
+    """A fact's id and a question for it."""
+    key = key or m.rng.choice(list(facts()))
+    return key, m.dress(m.rng.choice(m.keyed("course", "fact", key))["text"])
+
+
+def make(m: Maker) -> Case:
+    effort = m.effort()
+    key, text = question(m)
+    opening = m.opening(effort, **offers.some(m, 0.4))
+    return Case("course", (*opening, Message.user(text), thought(effort, key), Message.final(facts()[key]["answer"])))

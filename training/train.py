@@ -1,0 +1,173 @@
+"""Train gpt-oss-nano: `python -m training.train --preset nano --out runs/nano`.
+
+Batches are made by worker processes while the GPU trains. Batch number i is the same whatever the
+number of workers (it is seeded by i), so a run is fixed by its preset, seed and steps. A run that
+reaches --max-seconds saves itself and can be continued by calling the same command again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch._dynamo
+from torch import Tensor
+from torch.nn.attention.flex_attention import BlockMask
+
+from labhelpers.config import GptOssConfig
+from training import optimizer
+from training.batches import Batches
+from training.model import TrainingModel, block_masks, loss_of, rope_tables
+
+BALANCE = 0.01  # weight of the load-balancing loss
+BLOCK_LISTS = (
+    "kv_num_blocks", "kv_indices", "full_kv_num_blocks", "full_kv_indices",
+    "q_num_blocks", "q_indices", "full_q_num_blocks", "full_q_indices",
+)  # fmt: skip
+
+
+@dataclass
+class Schedule:
+    """Warm up, hold, then fall linearly to zero."""
+
+    steps: int
+    warm_up: int = 100
+    hold: float = 0.2
+
+    def __call__(self, step: int) -> float:
+        if step < self.warm_up:
+            return (step + 1) / self.warm_up
+        start = self.hold * self.steps
+        return min(1.0, max(0.0, (self.steps - step) / max(1.0, self.steps - start)))
+
+
+class Trainer:
+    """One model, its optimisers and buffers of fixed size, so that nothing is compiled twice."""
+
+    def __init__(self, config: GptOssConfig, args: argparse.Namespace, device: str):
+        self.args, self.device, self.config = args, device, config
+        self.model = TrainingModel(config, args.seed).to(device)
+        self.optimizers = optimizer.build(self.model, args.muon_lr, args.adam_lr)
+        self.schedule = Schedule(args.steps, min(100, args.steps // 10 + 1))
+        self.cos, self.sin = (t.to(device) for t in rope_tables(config, args.length))
+        self.documents = torch.zeros(args.rows, args.length, dtype=torch.int32, device=device)
+        self.sliding, self.full = block_masks(self.documents, config.sliding_window)
+        # Block lists without any entry are None: start from documents that need every kind.
+        compiled = device == "cuda"
+        self.remask = torch.compile(block_masks) if compiled else block_masks
+        self.loss = torch.compile(self._loss, dynamic=False) if compiled else self._loss
+        self.step = 0
+
+    def _loss(self, ids: Tensor, supervised: Tensor, targets: Tensor, weights: Tensor,
+              sliding: BlockMask, full: BlockMask) -> tuple[Tensor, Tensor]:
+        with torch.autocast(self.device, dtype=torch.bfloat16):
+            hidden, balance = self.model(ids, supervised, self.cos, self.sin, sliding, full)
+            return loss_of(self.model, hidden, targets, weights), balance
+
+    def _mask(self, documents: Tensor) -> None:
+        self.documents.copy_(documents, non_blocking=True)
+        for fixed, new in zip(
+            (self.sliding, self.full),
+            self.remask(self.documents, self.config.sliding_window),
+            strict=True,
+        ):
+            for name in BLOCK_LISTS:
+                getattr(fixed, name).copy_(getattr(new, name))
+
+    def train_step(self, batch: dict[str, Tensor]) -> Tensor:
+        rate = self.schedule(self.step)
+        for opt, lr in zip(self.optimizers, (self.args.muon_lr, self.args.adam_lr), strict=True):
+            for group in opt.param_groups:
+                group["lr"] = lr * rate
+        move = {k: v.to(self.device, non_blocking=True) for k, v in batch.items()}
+        self._mask(move["documents"])
+        loss, balance = self.loss(
+            move["ids"].long(), move["supervised"].long(), move["targets"].long(),
+            move["weights"], self.sliding, self.full,
+        )  # fmt: skip
+        (loss + BALANCE * balance).backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0, foreach=True)
+        for opt in self.optimizers:
+            opt.step()
+            opt.zero_grad(set_to_none=True)
+        self.step += 1
+        return loss.detach()
+
+    def save(self, path: Path) -> None:
+        state = {
+            "model": self.model.state_dict(),
+            "optimizers": [o.state_dict() for o in self.optimizers],
+            "step": self.step,
+        }
+        torch.save(state, path.with_suffix(".part"))
+        path.with_suffix(".part").replace(path)
+
+    def load(self, path: Path, weights_only: bool = False) -> None:
+        state = torch.load(path, map_location=self.device, weights_only=True)
+        self.model.load_state_dict(state["model"])
+        if not weights_only:
+            for opt, saved in zip(self.optimizers, state["optimizers"], strict=True):
+                opt.load_state_dict(saved)
+            self.step = state["step"]
+
+
+def run(args: argparse.Namespace) -> None:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.set_float32_matmul_precision("high")
+    out = Path(args.out)
+    out.mkdir(parents=True, exist_ok=True)
+    config = GptOssConfig.from_file(Path(__file__).parent / "configs" / f"{args.preset}.json")
+    trainer = Trainer(config, args, device)
+    if (out / "state.pt").exists():
+        trainer.load(out / "state.pt")
+    elif args.start:
+        trainer.load(Path(args.start), weights_only=True)
+    batches = Batches(args.seed, args.rows, args.length, args.workers, first=trainer.step)
+    start = last = time.time()
+    losses: list[Tensor] = []
+    log = (out / "log.jsonl").open("a")
+    try:
+        while trainer.step < args.steps and time.time() - start < args.max_seconds:
+            losses.append(trainer.train_step(next(batches)))
+            if trainer.step % args.report == 0 or trainer.step == args.steps:
+                value = torch.stack(losses).mean().item()
+                now = time.time()
+                speed = len(losses) * args.rows * args.length / (now - last)
+                row = {"step": trainer.step, "loss": round(value, 5), "seconds": round(now - start, 1),
+                       "tokens_per_second": round(speed), "waited": round(batches.waited, 1)}
+                print(json.dumps(row), flush=True)
+                log.write(json.dumps(row) + "\n")
+                losses, last = [], now
+                if not math.isfinite(value):
+                    raise FloatingPointError(f"loss is {value} at step {trainer.step}")
+    finally:
+        batches.close()
+        log.close()
+    trainer.save(out / "state.pt")
+    print(f"saved step {trainer.step} of {args.steps}", flush=True)
+
+
+def arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--preset", default="nano", help="a file of training/configs")
+    parser.add_argument("--out", default="runs/nano")
+    parser.add_argument("--start", help="a state.pt whose weights the run begins with")
+    parser.add_argument("--steps", type=int, default=10_000)
+    parser.add_argument("--rows", type=int, default=96)
+    parser.add_argument("--length", type=int, default=1024)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=14)
+    parser.add_argument("--muon-lr", type=float, default=0.02)
+    parser.add_argument("--adam-lr", type=float, default=3e-3)
+    parser.add_argument("--report", type=int, default=50)
+    parser.add_argument("--max-seconds", type=float, default=1e9)
+    return parser
+
+
+if __name__ == "__main__":
+    run(arguments().parse_args())
