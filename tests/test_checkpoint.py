@@ -7,15 +7,16 @@ import sys
 from collections import namedtuple
 from pathlib import Path
 
-import labhelpers
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+
+import labhelpers
 from labhelpers import loading
 from labhelpers.checkpoint import CheckpointError, load_model, memory, read_folder, save
 from labhelpers.config import GptOssConfig
 from labhelpers.model import GptOss
 from labhelpers.mxfp4 import fake_quantize
-from safetensors.torch import load_file, save_file
 
 CONFIG = GptOssConfig(
     vocab_size=160,

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from labhelpers.mxfp4 import format as mx
 
 BFLOAT16 = torch.bfloat16
@@ -186,7 +187,7 @@ def test_idempotent(weight: torch.Tensor, rule: str):
 
 @settings(max_examples=100, deadline=None)
 @given(blocks_of_32, rules, rules)
-def test_a_model_trained_by_one_rule_may_be_saved_by_the_other(weight: torch.Tensor, a: str, b: str):
+def test_trained_by_one_rule_saved_by_the_other(weight: torch.Tensor, a: str, b: str):
     trained = mx.fake_quantize(weight, a)
     assert torch.equal(mx.fake_quantize(trained, b), trained)
 

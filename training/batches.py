@@ -77,15 +77,23 @@ def _work(seed: int, rows: int, length: int, first: int, step: int, out: Any) ->
 
 
 class Batches:
-    """Iterator of batches as tensors; worker w makes the batches w, w + workers, ..."""
+    """Iterator of batches as tensors; rank r of R gets the batches r, r + R, r + 2R, ...
 
-    def __init__(self, seed: int, rows: int, length: int, workers: int, first: int = 0):
+    `first` counts this rank's batches. Its workers take turns, so the order never varies.
+    """
+
+    def __init__(
+        self, seed: int, rows: int, length: int, workers: int, first: int = 0, rank: int = 0,
+        world: int = 1,
+    ):  # fmt: skip
         self.waited, self.next, self.processes = 0.0, first, []
+        self.rank, self.world = rank, world
         self.args, self.queues = (seed, rows, length), []
         context = mp.get_context("spawn")
         for w in range(workers):
             box = context.Queue(maxsize=4)
-            args = (seed, rows, length, first + w, workers, box)
+            start = (first + w) * world + rank
+            args = (seed, rows, length, start, workers * world, box)
             process = context.Process(target=_work, args=args, daemon=True)
             process.start()
             self.processes.append(process)
@@ -97,7 +105,7 @@ class Batches:
 
     def __next__(self) -> dict[str, Tensor]:
         if not self.queues:
-            batch = make_batch(self.args[0], self.next, *self.args[1:])
+            batch = make_batch(self.args[0], self.next * self.world + self.rank, *self.args[1:])
         else:
             start = time.time()
             box = self.queues[(self.next - self.first) % len(self.queues)]

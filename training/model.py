@@ -12,28 +12,38 @@ Letters: B rows, S positions, T = B*S tokens, H hidden, E experts, I expert widt
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
+from torch.nn.attention.flex_attention import (
+    BlockMask,
+    create_block_mask,
+    create_mask,
+    flex_attention,
+)
 
 from labhelpers.config import GptOssConfig
+from labhelpers.model.rope import RotaryEmbedding, apply_rope
 from labhelpers.mxfp4.format import fake_quantize_ste
 
 
+Mask = BlockMask | Tensor  # what FlexAttention wants, or booleans [B, 1, S, S] on the CPU
+
+
 def rope_tables(config: GptOssConfig, length: int) -> tuple[Tensor, Tensor]:
-    """cos and sin [S, D/2] in float32, from the package's own YaRN code."""
-    from labhelpers.model.rope import RotaryEmbedding
-
-    cos, sin = RotaryEmbedding(config)(torch.arange(length))
-    return cos, sin
+    """cos and sin [1, S, D/2] in float32, from the package's own YaRN code."""
+    return RotaryEmbedding(config)(torch.arange(length)[None], torch.float32)
 
 
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate the two halves of each head of x [B, heads, S, D]."""
-    first, second = x.chunk(2, dim=-1)
-    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+def plain_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """flex_attention's result and log-sum-exp, for the CPU; mask [B, 1, S, S] is True to keep."""
+    ratio = q.shape[1] // k.shape[1]
+    k, v = k.repeat_interleave(ratio, 1), v.repeat_interleave(ratio, 1)
+    scores = (q @ k.mT).float() * q.shape[-1] ** -0.5
+    scores = scores.masked_fill(~mask, -1e30)
+    return scores.softmax(-1).to(v.dtype) @ v, scores.logsumexp(-1)
 
 
 class Norm(nn.Module):
@@ -64,18 +74,22 @@ class Attention(nn.Module):
         self.o_proj = nn.Linear(self.heads * d, h)
         self.sinks = nn.Parameter(torch.zeros(self.heads))
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: BlockMask) -> Tensor:
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Mask) -> Tensor:
         b, s, _ = x.shape
 
         def split(y: Tensor, heads: int) -> Tensor:
             return y.view(b, s, heads, self.dim).transpose(1, 2)  # [B, heads, S, D]
 
-        q = rotate(split(self.q_proj(x), self.heads), cos, sin)
-        k = rotate(split(self.k_proj(x), self.kv_heads), cos, sin)
+        q = apply_rope(split(self.q_proj(x), self.heads), cos, sin)
+        k = apply_rope(split(self.k_proj(x), self.kv_heads), cos, sin)
         v = split(self.v_proj(x), self.kv_heads)
-        out, lse = flex_attention(
-            q.to(v.dtype), k.to(v.dtype), v, block_mask=mask, enable_gqa=True, return_lse=True
-        )
+        q, k = q.to(v.dtype), k.to(v.dtype)
+        if isinstance(mask, Tensor):
+            out, lse = plain_attention(q, k, v, mask)
+        else:
+            out, lse = flex_attention(
+                q, k, v, block_mask=mask, enable_gqa=True, return_lse=True
+            )
         # exp(lse) is the softmax's sum without the sink: this factor puts the sink into it.
         out = out * torch.sigmoid(lse - self.sinks[:, None]).unsqueeze(-1).to(out.dtype)
         return self.o_proj(out.transpose(1, 2).reshape(b, s, -1))
@@ -139,7 +153,7 @@ class Layer(nn.Module):
         self.mlp = Mlp(config)
 
     def forward(
-        self, x: Tensor, cos: Tensor, sin: Tensor, mask: BlockMask, quantized: bool
+        self, x: Tensor, cos: Tensor, sin: Tensor, mask: Mask, quantized: bool
     ) -> tuple[Tensor, Tensor]:
         x = x + self.self_attn(self.input_layernorm(x).to(x.dtype), cos, sin, mask)
         y = self.post_attention_layernorm(x).to(x.dtype).flatten(0, 1)  # [T, H]
@@ -160,7 +174,7 @@ class TrainingModel(nn.Module):
 
     def __init__(self, config: GptOssConfig, seed: int = 0):
         super().__init__()
-        self.config = config
+        self.config, self.stream = config, torch.bfloat16  # dtype of the residual stream
         self.model = Body(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.reset(seed)
@@ -185,9 +199,9 @@ class TrainingModel(nn.Module):
 
     def forward(
         self, ids: Tensor, supervised: Tensor, cos: Tensor, sin: Tensor,
-        sliding: BlockMask, full: BlockMask, quantized: bool = True,
+        sliding: Mask, full: Mask, quantized: bool = True,
     ) -> tuple[Tensor, Tensor]:
-        x = self.model.embed_tokens(ids).to(torch.bfloat16)  # [B, S, H]
+        x = self.model.embed_tokens(ids).to(self.stream)  # [B, S, H]
         balance = x.new_zeros((), dtype=torch.float32)
         for kind, layer in zip(self.config.layer_types, self.model.layers, strict=True):
             mask = sliding if kind == "sliding_attention" else full
@@ -199,12 +213,12 @@ class TrainingModel(nn.Module):
 
 def loss_of(model: TrainingModel, hidden: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     """Mean cross-entropy of hidden [M, H] over positions of weight 1."""
-    logits = model.lm_head(hidden.to(torch.bfloat16)).float()
+    logits = model.lm_head(hidden.to(model.stream)).float()
     loss = F.cross_entropy(logits, targets, reduction="none")
     return (loss * weights).sum() / weights.sum()
 
 
-def block_masks(documents: Tensor, window: int) -> tuple[BlockMask, BlockMask]:
+def masks(documents: Tensor, window: int) -> tuple[Mask, Mask]:
     """Sliding and full masks for documents [B, S] (a number per conversation)."""
     b, s = documents.shape
 
@@ -214,8 +228,6 @@ def block_masks(documents: Tensor, window: int) -> tuple[BlockMask, BlockMask]:
     def sliding(batch: Tensor, head: Tensor, q: Tensor, k: Tensor) -> Tensor:
         return (q >= k) & (q - k < window) & (documents[batch, q] == documents[batch, k])
 
+    make: Any = create_block_mask if documents.is_cuda else create_mask
     device = str(documents.device)
-    return (
-        create_block_mask(sliding, b, None, s, s, device=device),
-        create_block_mask(full, b, None, s, s, device=device),
-    )
+    return make(sliding, b, None, s, s, device=device), make(full, b, None, s, s, device=device)

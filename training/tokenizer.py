@@ -219,6 +219,51 @@ def tokenizer_config() -> dict:
         "clean_up_tokenization_spaces": False,
         "model_input_names": ["input_ids", "attention_mask"],
         "model_max_length": 131072,
+        "response_template": response_template(),
+    }
+
+
+def response_template() -> dict:
+    """How `transformers serve` and `parse_response` read an answer: regions of harmony by field.
+
+    Text beside calls (commentary without a recipient) is part of the content. A call's recipient
+    may stand in front of the channel or behind it, and python's code is passed on as it is.
+    """
+    channel = r"<\|channel\|>(?:analysis|commentary)"
+    to = r"\s*to=(?:functions\.)?(?P<name>[\w.\-]+)"
+    return {
+        "defaults": {"role": "assistant"},
+        "start_anchor": "<|start|>assistant",
+        "fields": {
+            "reasoning_content": {
+                "open": "<|channel|>analysis<|message|>",
+                "close": ["<|end|>", "<|return|>"],
+                "content": "text",
+                "content_args": {"strip": False},
+                "repeats": True,
+                "join": "\n",
+            },
+            "content": {
+                "open": ["<|channel|>final<|message|>", "<|channel|>commentary<|message|>"],
+                "close": ["<|return|>", "<|end|>"],
+                "content": "text",
+                "content_args": {"strip": False},
+                "repeats": True,
+                "join": "\n\n",
+            },
+            "tool_calls": {
+                "open_pattern": rf"(?:{channel}{to}|{to}{channel})"
+                r"\s*(?:<\|constrain\|>)?\s*\w*<\|message\|>",
+                "close": ["<|call|>", "<|end|>"],
+                "content": "json",
+                "content_args": {"allow_non_json": True},
+                "repeats": True,
+                "transform": {
+                    "type": "function",
+                    "function": {"name": "{name}", "arguments": "{content}"},
+                },
+            },
+        },
     }
 
 

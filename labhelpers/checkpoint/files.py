@@ -70,6 +70,27 @@ def read_folder(folder: Path) -> dict[str, TensorInfo]:
 
 def read_header(file: Path) -> dict[str, TensorInfo]:
     """Name -> TensorInfo for one file, checked against its size. Raises CheckpointError."""
+    try:
+        raw, data_bytes = _header_bytes(file)
+        header = json.loads(raw, object_pairs_hook=_no_doubles)
+    except OSError as error:  # a broken link in a cache, a folder, no permission
+        raise CheckpointError(f"{file} cannot be read ({error.strerror}): {_AGAIN}") from error
+    except (UnicodeDecodeError, ValueError, RecursionError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(f"{file} has a bad header ({error}): {_AGAIN}") from error
+    if not isinstance(header, dict):
+        raise CheckpointError(f"{file} has a bad header (not a JSON object): {_AGAIN}")
+    header.pop("__metadata__", None)
+    _check_spans(file, sorted(_spans(file, header)), data_bytes)
+    return {
+        name: TensorInfo(file, entry["dtype"], tuple(entry["shape"]))
+        for name, entry in header.items()
+    }
+
+
+def _header_bytes(file: Path) -> tuple[bytes, int]:
+    """The JSON of the header, undecoded, and the number of bytes behind it."""
     size = file.stat().st_size
     with open(file, "rb") as stream:
         start = stream.read(32)
@@ -88,18 +109,7 @@ def read_header(file: Path) -> dict[str, TensorInfo]:
             raise CheckpointError(f"{file} ends inside its header ({size:,} bytes): {_AGAIN}")
         stream.seek(8)
         raw = stream.read(length)
-    try:
-        header = json.loads(raw, object_pairs_hook=_no_doubles)
-    except (UnicodeDecodeError, ValueError) as error:
-        raise CheckpointError(f"{file} has a bad header ({error}): {_AGAIN}") from error
-    if not isinstance(header, dict):
-        raise CheckpointError(f"{file} has a bad header (not a JSON object): {_AGAIN}")
-    header.pop("__metadata__", None)
-    _check_spans(file, sorted(_spans(file, header)), size - 8 - length)
-    return {
-        name: TensorInfo(file, entry["dtype"], tuple(entry["shape"]))
-        for name, entry in header.items()
-    }
+    return raw, size - 8 - length
 
 
 def _spans(file: Path, header: dict[str, Any]) -> Iterator[tuple[int, int, str]]:
@@ -194,7 +204,7 @@ def read_json(file: Path) -> dict[str, Any]:
         data = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise CheckpointError(f"{file.parent} has no {file.name}: fetch it too") from None
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise CheckpointError(f"{file} is not JSON ({error}): {_AGAIN}") from error
     if not isinstance(data, dict):
         raise CheckpointError(f"{file} must hold a JSON object, not a {type(data).__name__}")

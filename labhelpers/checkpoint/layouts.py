@@ -106,7 +106,9 @@ def detect(names: Iterable[str], where: object) -> Layout:
             "Hugging Face's. Keep each in its own folder"
         )
     if not original and not published:
-        raise CheckpointError(f"{where} is no gpt-oss checkpoint: it holds {some(sorted(names))}")
+        raise CheckpointError(
+            f"{where} is no gpt-oss checkpoint: it holds {some(sorted(names)) or 'nothing'}"
+        )
     return "original" if original else "huggingface"
 
 

@@ -25,6 +25,7 @@ from labhelpers.model import GptOss, check_dtype
 from labhelpers.mxfp4.format import dequantize
 
 _DENSE = ("BF16", "F32")
+_MOST_LAYERS = 10_000  # a damaged number must not fill the memory with empty layers
 
 
 def load_model(
@@ -42,8 +43,7 @@ def load_model(
     tensors = read_folder(folder)
     layout = detect(tensors, folder)
     _check_layers(folder, config, tensors)
-    with torch.device("meta"):
-        model = GptOss(config)  # shapes without memory
+    model = _empty_model(folder, config)
     wanted = entries({n: tuple(p.shape) for n, p in model.named_parameters()}, layout)
     packed = _check_names(folder, wanted, tensors)
     _check_quantization(folder, layout, packed)
@@ -53,6 +53,17 @@ def load_model(
     _fill(model, wanted, tensors, packed)
     model.stop_ids |= _stop_ids(folder, config)
     return model.eval()
+
+
+def _empty_model(folder: Path, config: GptOssConfig) -> GptOss:
+    """Shapes without memory."""
+    try:
+        with torch.device("meta"):
+            return GptOss(config)
+    except (RuntimeError, OverflowError) as error:  # a size beyond any machine's integers
+        raise CheckpointError(
+            f"{folder / 'config.json'} asks for an impossible size: {error}"
+        ) from (error)
 
 
 def check_folder(folder: str | Path) -> Path:
@@ -84,12 +95,16 @@ def read_config(folder: Path) -> GptOssConfig:
     """The folder's config.json. Raises CheckpointError, also where the values make no sense."""
     file = folder / "config.json"
     data = read_json(file)
-    method = (data.get("quantization_config") or {"quant_method": "mxfp4"}).get("quant_method")
+    quantization = data.get("quantization_config") or {"quant_method": "mxfp4"}
+    method = quantization.get("quant_method") if isinstance(quantization, dict) else quantization
     if method != "mxfp4":
         raise CheckpointError(
             f"{file}: quant_method is {method!r}; this package reads mxfp4 and "
             "unquantized checkpoints"
         )
+    layers = data.get("num_hidden_layers")
+    if isinstance(layers, int) and layers > _MOST_LAYERS:
+        raise CheckpointError(f"{file}: num_hidden_layers is {layers}, which no gpt-oss has")
     try:
         return GptOssConfig.from_dict(data)
     except ConfigError as error:
@@ -155,12 +170,11 @@ def _check_quantization(folder: Path, layout: Layout, packed: set[Entry]) -> Non
 
 def _check_entry(entry: Entry, tensors: dict[str, TensorInfo], packed: bool) -> None:
     """Shape and dtype of what is stored for one entry."""
+    shapes = {entry.name: entry.shape}
     if packed:
-        parts = [(entry.blocks, (*entry.scales_shape, 16), ("U8",))]
-        parts += [(entry.scales, entry.scales_shape, ("U8",))]
-    else:
-        parts = [(entry.name, entry.shape, _DENSE)]
-    for name, shape, dtypes in parts:
+        shapes = {entry.blocks: (*entry.scales_shape, 16), entry.scales: entry.scales_shape}
+    dtypes = ("U8",) if packed else _DENSE
+    for name, shape in shapes.items():
         info = tensors[name]
         if info.shape != shape:
             raise CheckpointError(
@@ -194,7 +208,7 @@ def _fill(
                 raise CheckpointError(f"{file}: cannot read {name} ({error})") from error
 
         for entry in wanted:
-            targets = [params[name] for name in entry.params]
+            targets: list[Tensor] = [params[name] for name in entry.params]
             where = f"{tensors[entry.blocks if entry in packed else entry.name].file}: {entry.name}"
             if entry in packed:
                 _unpack(targets[0], read(entry.blocks), read(entry.scales), where)

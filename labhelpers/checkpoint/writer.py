@@ -14,6 +14,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -137,10 +138,10 @@ def _groups(
         count = sum(value.numel() for value in values)
         if mxfp4 and entry.expert:
             size = count // 2 + count // BLOCK
-            yield size, lambda e=entry, v=values: _packed(e, v[0], rule)
+            yield size, partial(_packed, entry, values[0], rule)
         else:
             kept = dtype or values[0].dtype
-            yield count * kept.itemsize, lambda e=entry, v=values, d=kept: _dense(e, v, d)
+            yield count * kept.itemsize, partial(_dense, entry, values, kept)
 
 
 def _packed(entry: Entry, weight: Tensor, rule: Rule) -> dict[str, Tensor]:

@@ -108,7 +108,7 @@ def _stream(
     max_new_tokens: int,
     stop: Sequence[int] | set[int] | frozenset[int] | None,
     prefill_chunk: int,
-    start_fast: "Callable[[GptOss, KVCache, int], Step] | None",
+    start_fast: "Callable[[GptOss, KVCache], Step] | None",
     sampler: Sampler,
 ) -> Iterator[list[int | None]]:
     """Check everything now (a generator would wait for the first `next`), then stream."""
@@ -122,7 +122,7 @@ def _stream(
         raise ValueError("max_new_tokens and prefill_chunk must be at least 1")
     check_dtype(model.dtype)
     stop_ids = model.stop_ids if stop is None else frozenset(stop)
-    steps = _logit_steps(model, prompts, prefill_chunk, sampler, start_fast, max_new_tokens)
+    steps = _logit_steps(model, prompts, prefill_chunk, sampler, start_fast)
     return _until_stopped(islice(steps, min(max_new_tokens, limit - longest)), stop_ids)
 
 
@@ -143,8 +143,7 @@ def _logit_steps(
     prompts: list[Tensor],
     prefill_chunk: int,
     sampler: Sampler,
-    start_fast: "Callable[[GptOss, KVCache, int], Step] | None",
-    max_new_tokens: int,
+    start_fast: "Callable[[GptOss, KVCache], Step] | None",
 ) -> Iterator[list[int]]:
     """Endless new ids. No inference_mode around a yield: it would leak into the caller."""
     cache = model.new_cache()
@@ -155,7 +154,7 @@ def _logit_steps(
         yield new.tolist()
         if step is None:  # built only now: a single token needs no second step
             step = (
-                start_fast(model, cache, max_new_tokens)
+                start_fast(model, cache)
                 if start_fast is not None
                 else lambda ids: model(ids, cache=cache)[:, -1]
             )

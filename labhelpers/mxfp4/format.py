@@ -40,8 +40,8 @@ from torch import Tensor
 BLOCK = 32  # weights that share a scale
 BIAS = 127  # of the scale byte: 127 means 2**0
 MAX_SCALE = 252  # the largest scale byte whose 6 * scale is finite in fp32 and bf16
-FP4_VALUES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)  # by code; the sign is bit 3
-FP4_VALUES += tuple(-value for value in FP4_VALUES)
+_MAGNITUDES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
+FP4_VALUES = (*_MAGNITUDES, *(-value for value in _MAGNITUDES))  # by code; the sign is bit 3
 
 Rule = Literal["round_up", "floor"]
 

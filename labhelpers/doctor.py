@@ -1,0 +1,309 @@
+"""What this machine can run: `python -m labhelpers.doctor`, and a chapter's set-up cell.
+
+    OK    torch 2.13.0
+    FAIL  GPU (optional): none found. Cure: ...
+
+The idea   one line for each thing the course touches, OK or FAIL, and every FAIL with its cure.
+           What the chapters need comes first; "optional" is what only the cells "on the real
+           thing" use. The exit code counts the FAILs that are not optional.
+gpt-oss    the checkpoint's experts are 4.25 bits each. They stay so only where Triton kernels
+           run (a GPU of capability 7.5 or newer); elsewhere they become bf16, three times the
+           bytes. Which of the two a machine gets decides whether gpt-oss-20b fits.
+Sources    version ranges: this package's own metadata. Bytes: `labhelpers.accounting`. The
+           packed path's conditions: transformers, `quantizer_mxfp4.py`.
+Limits     weights plus a tenth, no long contexts; one GPU. It never touches the network.
+"""
+
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterator
+from importlib import metadata, resources
+from pathlib import Path
+from typing import NamedTuple
+
+from labhelpers.accounting import weight_bytes
+from labhelpers.config import preset
+
+DISTRIBUTION = "gpt-oss-from-the-inside"
+PACKED_CAPABILITY = (7, 5)  # the oldest GPU for which transformers keeps MXFP4 packed
+HEADROOM = 1.1  # activations, buffers and a short KV cache, as a share of the weights
+COLAB = "open the chapter in Colab (README), where a GPU can be had."
+
+
+class Finding(NamedTuple):
+    """One line of the report; `cure` is a sentence for the reader if `ok` is False."""
+
+    ok: bool
+    what: str
+    text: str
+    cure: str = ""
+    optional: bool = False
+
+    def __str__(self) -> str:
+        label = f"{self.what} (optional)" if self.optional and not self.ok else self.what
+        end = "" if self.ok or not self.cure else f" Cure: {self.cure}"
+        return f"{'OK' if self.ok else 'FAIL':<5} {label}: {self.text}{end}"
+
+
+class Gpu(NamedTuple):
+    """The accelerator that torch sees; `kind` is "cuda", "mps" or "" for none."""
+
+    kind: str
+    name: str = ""
+    capability: tuple[int, int] = (0, 0)
+    total: int = 0  # bytes
+    free: int = 0
+
+
+def examine() -> Iterator[Finding]:
+    """All findings, in the order in which they are worth reading."""
+    yield python_version()
+    yield from packages()
+    yield nano()
+    yield from widgets()
+    yield cores_and_memory()
+    gpu = find_gpu()
+    yield describe_gpu(gpu)
+    yield packed_path(gpu)
+    for name in ("gpt-oss-20b", "gpt-oss-120b"):
+        yield real_model(name, gpu, _free_memory())
+    yield disk()
+    yield hub_token()
+    yield compiler()
+
+
+def python_version() -> Finding:
+    text = f"{platform.python_version()} in {sys.prefix}"
+    return Finding(sys.version_info >= (3, 11), "Python", text, "make lab PYTHON=python3.13")
+
+
+def packages() -> Iterator[Finding]:
+    """One finding for each package that labhelpers requires, judged by its own ranges."""
+    from packaging.requirements import Requirement
+
+    install = 'in the course\'s folder: pip install -c constraints.txt -e ".[lab]"'
+    try:
+        wanted = metadata.requires(DISTRIBUTION) or []
+    except metadata.PackageNotFoundError:
+        yield Finding(False, "labhelpers", "found, but not installed.", install)
+        return
+    for line in wanted:
+        need = Requirement(line)
+        if need.marker is not None and not need.marker.evaluate({"extra": ""}):
+            continue
+        found = _version(need.name)
+        if found is None:
+            yield Finding(False, need.name, "not installed.", install)
+        elif not need.specifier.contains(found, prereleases=True):
+            text = f"{found}, and the course needs {need.specifier}."
+            yield Finding(False, need.name, text, install)
+        else:
+            yield Finding(True, need.name, found)
+    yield kernels_pair(install)
+
+
+def kernels_pair(cure: str) -> Finding:
+    """Each transformers accepts a narrow range of `kernels`; outside it, packed MXFP4 is off."""
+    from transformers.utils import is_kernels_available
+
+    pair = f"transformers {_version('transformers')} and kernels {_version('kernels')}"
+    if is_kernels_available():
+        return Finding(True, "kernels accepted", f"{pair} fit together")
+    return Finding(False, "kernels accepted", f"{pair} do not fit together.", cure, optional=True)
+
+
+def nano() -> Finding:
+    """Are gpt-oss-nano's files here?"""
+    folder = Path(str(resources.files("labhelpers"))) / "nano"
+    files = ("config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja")
+    missing = [name for name in files if not (folder / name).is_file()]
+    if missing:
+        text = f"{', '.join(missing)} missing in {folder}."
+        return Finding(False, "gpt-oss-nano", text, "git checkout labhelpers/nano, or make nano")
+    size = (folder / "model.safetensors").stat().st_size
+    return Finding(True, "gpt-oss-nano", f"{size / 1e6:.1f} MB of weights")
+
+
+def widgets() -> Iterator[Finding]:
+    """JupyterLab, and whether it shows the widgets that Python sends."""
+    lab, python_side = _version("jupyterlab"), _version("ipywidgets") or ""
+    if lab is None:
+        yield Finding(False, "JupyterLab", "not in this environment.", "make lab", optional=True)
+        return
+    yield Finding(True, "JupyterLab", lab)
+    browser_side = _version("jupyterlab_widgets") or "none"
+    partners = {"7": "1", "8": "3"}  # major versions that speak the same protocol
+    ok = partners.get(python_side[:1]) == browser_side[:1]
+    text = f"ipywidgets {python_side} with jupyterlab_widgets {browser_side}"
+    cure = "pip install -U ipywidgets jupyterlab_widgets, then reload the page"
+    yield Finding(ok, "widgets", text if ok else text + " do not fit.", cure)
+
+
+def cores_and_memory() -> Finding:
+    free = _free_memory()
+    text = f"{_cores()} cores; {_gb(free)} of {_gb(_total_memory())} memory free"
+    return Finding(free > 1e9, "CPU", text, "close programs: nano and JupyterLab need 1 GB")
+
+
+def find_gpu() -> Gpu:
+    import torch
+
+    if torch.cuda.is_available():
+        free, total = torch.cuda.mem_get_info()
+        capability = torch.cuda.get_device_capability()
+        return Gpu("cuda", torch.cuda.get_device_name(), capability, total, free)
+    if torch.backends.mps.is_available():
+        return Gpu("mps", "Apple GPU", total=_total_memory(), free=_free_memory())
+    return Gpu("")
+
+
+def describe_gpu(gpu: Gpu) -> Finding:
+    if gpu.kind == "cuda":
+        number = ".".join(map(str, gpu.capability))
+        text = f"{gpu.name}, capability {number}, {_gb(gpu.free)} of {_gb(gpu.total)} free"
+        return Finding(True, "GPU", text)
+    if gpu.kind == "mps":
+        return Finding(True, "GPU", f"{gpu.name}, shares {_gb(gpu.total)} with the CPU")
+    if shutil.which("nvidia-smi"):
+        text = "there is an NVIDIA driver, but this torch does not use it."
+        cure = "a CUDA build of torch from https://pytorch.org/get-started/locally"
+        return Finding(False, "GPU", text, cure, optional=True)
+    text = "none found; nano and every exercise run on the CPU."
+    return Finding(False, "GPU", text, f"for the real models {COLAB}", optional=True)
+
+
+def packed_path(gpu: Gpu) -> Finding:
+    """Do MXFP4 experts stay packed on this machine, or become bf16?"""
+    triton = _version("triton") or _version("triton-windows")
+    if gpu.kind != "cuda":
+        text, cure = "needs an NVIDIA GPU", COLAB
+    elif gpu.capability < PACKED_CAPABILITY:
+        text, cure = "needs a GPU of capability 7.5", "a T4 or newer."
+    elif triton is None:
+        text, cure = "needs Triton", "pip install triton (Linux)."
+    else:
+        return Finding(True, "packed MXFP4", f"Triton {triton} on {gpu.name}")
+    text += "; here checkpoints become bf16."
+    return Finding(False, "packed MXFP4", text, cure, optional=True)
+
+
+def real_model(name: str, gpu: Gpu, free_memory: int) -> Finding:
+    """The best way in which this machine can hold a real model, if there is one."""
+    config = preset(name)
+    packed = int(HEADROOM * sum(weight_bytes(config).values()))
+    unpacked = int(HEADROOM * sum(weight_bytes(config, expert_bits=16).values()))
+    if gpu.kind == "cuda" and packed_path(gpu).ok and gpu.free >= packed:
+        return Finding(True, name, f"fits on the GPU as packed MXFP4 ({_gb(packed)})")
+    if gpu.kind and gpu.free >= unpacked:
+        return Finding(True, name, f"fits on the GPU as bf16 ({_gb(unpacked)})")
+    if free_memory >= unpacked:
+        return Finding(True, name, f"fits in memory as bf16 ({_gb(unpacked)}); the CPU is slow")
+    text = f"does not fit: {_gb(packed)} of GPU memory packed, {_gb(unpacked)} as bf16."
+    return Finding(False, name, text, f"read those cells' stored outputs, or {COLAB}", True)
+
+
+def disk() -> Finding:
+    """Room for a download of gpt-oss-20b where the Hub's cache lies."""
+    cache = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
+    place = next(path for path in (cache, *cache.parents) if path.exists())
+    free, need = shutil.disk_usage(place).free, sum(weight_bytes(preset("gpt-oss-20b")).values())
+    text = f"{_gb(free)} free for downloads (gpt-oss-20b is {_gb(need)})"
+    cure = "set HF_HOME to a folder on a larger disk."
+    return Finding(free > need, "disk", text if free > need else text + ".", cure, optional=True)
+
+
+def hub_token() -> Finding:
+    """Downloads work without a token; with one they are not slowed down."""
+    from huggingface_hub import get_token
+
+    if get_token():
+        return Finding(True, "Hub token", "found")
+    text = "none; gpt-oss downloads without one, at a lower rate limit."
+    return Finding(False, "Hub token", text, "run `hf auth login`.", optional=True)
+
+
+def compiler() -> Finding:
+    """torch.compile needs one on the CPU; nano's fastest decoding uses it where it exists."""
+    names = [os.environ.get("CXX", ""), "c++", "g++", "clang++", "cl"]
+    found = next((path for path in map(shutil.which, filter(None, names)) if path), None)
+    if found:
+        return Finding(True, "C++ compiler", found)
+    cures = {"Darwin": "xcode-select --install.", "Windows": "Visual Studio's Build Tools."}
+    cure = cures.get(platform.system(), "sudo apt install g++ (or your system's equal).")
+    text = "none; nano decodes without torch.compile."
+    return Finding(False, "C++ compiler", text, cure, optional=True)
+
+
+def setup() -> None:
+    """A chapter's set-up cell: set the figure style and say in a line what was found.
+
+    With LABHELPERS_STATIC=1 (chapters executed by machine) the line is the same everywhere.
+    """
+    _use_figure_style()
+    found = nano()
+    if not found.ok:
+        print(f"labhelpers found: {found.text} Cure: {found.cure}")
+    elif os.environ.get("LABHELPERS_STATIC", "") not in ("", "0"):
+        print("labhelpers is ready: gpt-oss-nano runs on this CPU.")
+    else:
+        gpu = find_gpu()
+        place = f"{gpu.name}, {_gb(gpu.free)} free" if gpu.kind else "no GPU"
+        versions = f"torch {_version('torch')}, transformers {_version('transformers')}"
+        memory = f"{_cores()} cores, {_gb(_free_memory())} of memory free"
+        print(f"labhelpers is ready: {versions}; {memory}; {place}.")
+
+
+def _use_figure_style() -> None:
+    try:
+        from labhelpers.viz import look
+    except ModuleNotFoundError:  # a part of the package used without matplotlib
+        return
+    look.use()
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _cores() -> int:
+    """Cores that this process may use: in a container fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _free_memory() -> int:
+    import torch
+
+    from labhelpers.checkpoint.memory import free_bytes
+
+    return free_bytes(torch.device("cpu"))
+
+
+def _total_memory() -> int:
+    import psutil
+
+    return psutil.virtual_memory().total
+
+
+def _gb(count: float) -> str:
+    return f"{count / 1e9:.1f} GB"
+
+
+def main() -> int:
+    """Print the report; return the number of FAILs that are not optional."""
+    failures = 0
+    for finding in examine():
+        print(finding, flush=True)
+        failures += not finding.ok and not finding.optional
+    print(f"\n{failures} to mend." if failures else "\nThe course runs here.")
+    return failures
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,218 @@
+"""What the routers do: which experts each token goes to, and how evenly they are used.
+
+    seen = viz.record_routing(model, ids)   # one forward pass, all layers
+    viz.expert_load(seen)                   # layers x experts
+    viz.token_routing(seen, layer=3, tokenizer=tokenizer)
+
+gpt-oss's choice: every token takes the same number of experts in every layer, and the layers
+choose independently. "Load" is the share of all choices in a layer, so an even load is 1 / E.
+
+Letters: L layers, T tokens, E experts, k experts a token. Limits: one sequence at a time, and
+one text is an anecdote: average over many before believing in a specialist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from labhelpers.viz import look
+from labhelpers.viz.conversation import TokenizerLike, piece
+from labhelpers.viz.heatmap import draw_heatmap, ticks, token_ticks
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from labhelpers.model import GptOss
+
+MOST_TOKENS = 48  # columns that one picture can hold
+
+
+class Routings(NamedTuple):
+    """Every router's choices for one sequence."""
+
+    ids: list[int]  # T token ids
+    expert_ids: Tensor  # [L, T, k] int64, highest logit first
+    weights: Tensor  # [L, T, k] float32
+    num_experts: int
+
+    @property
+    def load(self) -> Tensor:
+        """Share of a layer's choices that fall on each expert: [L, E], rows sum to 1."""
+        import torch
+
+        chosen = self.expert_ids.flatten(1)  # [L, T * k]
+        counts = torch.zeros(len(chosen), self.num_experts)
+        counts.scatter_add_(1, chosen, torch.ones_like(chosen, dtype=counts.dtype))
+        return counts / chosen.shape[1]
+
+    def weight_table(self, layer: int) -> Tensor:
+        """Weights of one layer as [E, T], 0 where an expert was not chosen."""
+        import torch
+
+        table = torch.zeros(len(self.ids), self.num_experts)
+        return table.scatter(1, self.expert_ids[layer], self.weights[layer]).T
+
+
+def record_routing(model: GptOss, ids: Sequence[int] | Tensor) -> Routings:
+    """Run the model once over ids (T of them) and keep what its routers chose.
+
+    Raises ValueError if ids hold more than one sequence.
+    """
+    import torch
+
+    ids = torch.as_tensor(ids, dtype=torch.int64)
+    ids = ids[0] if ids.dim() == 2 and len(ids) == 1 else ids
+    if ids.dim() != 1 or len(ids) == 0:
+        raise ValueError(f"record_routing takes one sequence of ids, got shape {list(ids.shape)}")
+    found: list[tuple[Tensor, Tensor]] = []
+    routers = [layer.mlp.router for layer in model.model.layers]
+    hooks = [
+        r.register_forward_hook(lambda _m, _i, out: found.append((out.expert_ids, out.weights)))
+        for r in routers
+    ]
+    try:
+        with torch.inference_mode():
+            model.model(ids[None].to(model.device))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    experts = torch.stack([e for e, _ in found]).cpu()
+    weights = torch.stack([w for _, w in found]).float().cpu()
+    return Routings(ids.tolist(), experts, weights, model.config.num_local_experts)
+
+
+def expert_load(routings: Routings, title: str | None = None) -> look.Picture:
+    """Heat map: load of every expert in every layer, in percent of the layer's choices."""
+    load = 100 * routings.load  # [L, E]
+    layers, experts = load.shape
+    layer, expert = divmod(int(load.argmax()), experts)
+    even = 100 / experts
+    with look.style():
+        fig, axes = look.figure(height=min(4.0, max(2.2, 1.1 + 0.3 * layers)))
+        draw_heatmap(axes, load.tolist(), "share of choices, %")
+        axes.set(xlabel="expert", ylabel="layer")
+        axes.set_title(title or "How evenly each layer's router uses its experts")
+        ticks(axes, "x", experts)
+        ticks(axes, "y", layers)
+    text = (
+        f"Busiest: expert {expert} of layer {layer}, with {load[layer, expert]:.0f}% of the choices "
+        f"there; an even share is {even:.1f}%."
+    )
+    return look.Picture(fig, text, load)
+
+
+def expert_bars(routings: Routings, layer: int, title: str | None = None) -> look.Picture:
+    """Bars: load of the experts of one layer, beside the even share."""
+    load = (100 * routings.load[layer]).tolist()
+    even = 100 / len(load)
+    with look.style():
+        fig, axes = look.figure(height=2.6)
+        ink = look.neutral("text")
+        for expert, value in enumerate(load):
+            kind = look.palette()["experts"][expert] if len(load) <= 8 else {
+                "color": look.tone("slate", "line"), "hatch": ""
+            }
+            axes.bar(expert, value, 0.8, color=kind["color"], hatch=kind["hatch"], edgecolor=ink)
+            if len(load) <= 32:
+                axes.text(expert, value, f"{value:.0f}", ha="center", va="bottom", size=9)
+        axes.axhline(even, color=ink, linestyle="--", linewidth=1)
+        axes.annotate(
+            "even\nshare", (1, even), xycoords=("axes fraction", "data"), size=9,
+            xytext=(4, 0), textcoords="offset points", va="center", annotation_clip=False,
+        )  # fmt: skip
+        axes.set(ylabel="% of choices", ylim=(0, max(*load, even) * 1.15))
+        if len(load) <= 8:
+            axes.set_xticks(range(len(load)), [f"e{e}" for e in range(len(load))])
+        else:
+            ticks(axes, "x", len(load))
+            axes.set_xlabel("expert")
+        axes.set_title(title or f"Load of the {len(load)} experts of layer {layer}")
+    text = (
+        f"Layer {layer}: the busiest expert takes {max(load):.0f}%, the idlest {min(load):.0f}%; "
+        f"an even share is {even:.1f}%."
+    )
+    return look.Picture(fig, text, load)
+
+
+def expert_pairs(routings: Routings, layer: int, title: str | None = None) -> look.Picture:
+    """Matrix: in how many percent of the tokens two experts of a layer work together."""
+    import torch
+
+    chosen = torch.zeros(len(routings.ids), routings.num_experts)
+    chosen.scatter_(1, routings.expert_ids[layer], 1.0)  # [T, E], 1 where chosen
+    together = 100 * chosen.T @ chosen / len(chosen)  # [E, E]
+    below = torch.ones_like(together).tril(-1).bool()  # each pair once
+    table = torch.where(below, together, torch.nan)
+    first, second = divmod(int(table.nan_to_num(-1).argmax()), routings.num_experts)
+    with look.style():
+        fig, axes = look.figure(height=3.2)
+        draw_heatmap(axes, table[1:, :-1].tolist(), "share of tokens, %")
+        axes.set_facecolor(look.neutral("masked"))
+        axes.set(xlabel="expert", ylabel="expert")
+        ticks(axes, "x", routings.num_experts - 1)
+        ticks(axes, "y", routings.num_experts - 1)
+        axes.set_yticks(axes.get_yticks(), [str(int(t) + 1) for t in axes.get_yticks()])
+        axes.set_title(title or f"Which experts of layer {layer} work on the same token")
+    text = (
+        f"Layer {layer}: experts {second} and {first} meet most often, "
+        f"at {together[first, second]:.0f}% of the tokens."
+    )
+    return look.Picture(fig, text, together)
+
+
+def token_routing(
+    routings: Routings, layer: int, tokenizer: TokenizerLike, title: str | None = None
+) -> look.Picture:
+    """Strip: the experts of one layer below each token, darker for a larger weight."""
+    shown = routings.ids[:MOST_TOKENS]
+    table = routings.weight_table(layer)[:, : len(shown)]  # [E, T]
+    most = look.colormap("load")
+    with look.style():
+        fig, axes = look.figure(height=min(4.0, 1.5 + 0.24 * len(table)))
+        edge, empty = look.tone("blue", "ink"), look.neutral("grid")
+        for expert, row in enumerate(table.tolist()):
+            # Squares, not circles: round edges of hundreds of dots make a PNG three times larger.
+            axes.bar(
+                range(len(row)), 0.76, 0.76, bottom=expert - 0.38, zorder=2, linewidth=1.0,
+                color=[most(w) if w else look.neutral("paper") for w in row],
+                edgecolor=[edge if w else empty for w in row],
+            )  # fmt: skip
+        token_ticks(axes, [piece(i, tokenizer) for i in shown], top=True)
+        axes.set(ylabel="expert", xlim=(-0.7, max(len(shown), 12) - 0.3))
+        axes.set_ylim(len(table) - 0.5, -0.5)
+        ticks(axes, "y", len(table))
+        axes.spines[["left", "bottom"]].set_visible(False)
+        axes.tick_params(length=0)
+        axes.set_title(title or f"Layer {layer}: which experts each token goes to (dark: most)")
+    first = routings.expert_ids[layer, 0].tolist()
+    cut = f" The first {len(shown)} of {len(routings.ids)} tokens." if len(shown) < len(
+        routings.ids) else ""
+    text = (
+        f"Layer {layer}: {piece(shown[0], tokenizer)} goes to experts "
+        f"{', '.join(map(str, first))}, the first with weight "
+        f"{routings.weights[layer, 0, 0]:.2f}.{cut}"
+    )
+    return look.Picture(fig, text, table)
+
+
+def token_experts(
+    routings: Routings, tokenizer: TokenizerLike, title: str | None = None
+) -> look.Picture:
+    """Heat map: the favourite expert of every token in every layer; shade is its weight."""
+    shown = routings.ids[:MOST_TOKENS]
+    best = routings.expert_ids[:, : len(shown), 0].tolist()  # [L, T]
+    weights = routings.weights[:, : len(shown), 0]
+    with look.style():
+        fig, axes = look.figure(height=min(4.0, 1.6 + 0.26 * len(best)))
+        words = [[str(e) for e in row] for row in best]
+        draw_heatmap(
+            axes, weights.tolist(), "weight", top=1.0, words=words, size=9 if len(shown) < 32 else 8
+        )
+        token_ticks(axes, [piece(i, tokenizer) for i in shown])
+        ticks(axes, "y", len(best))
+        axes.set(ylabel="layer")
+        axes.set_title(title or "Each token's favourite expert, layer by layer")
+    same = len({tuple(column) for column in zip(*best, strict=True)})
+    text = f"{len(shown)} tokens take {same} different paths through the favourite experts."
+    return look.Picture(fig, text, best)
