@@ -1,8 +1,5 @@
 """What this machine can run: `python -m labhelpers.doctor`, and a chapter's set-up cell.
 
-    OK    torch 2.13.0
-    FAIL  GPU (optional): none found. Cure: ...
-
 The idea   one line for each thing the course touches, OK or FAIL, and every FAIL with its cure.
            What the chapters need comes first; "optional" is what only the cells "on the real
            thing" use. The exit code counts the FAILs that are not optional.
@@ -19,7 +16,7 @@ import platform
 import shutil
 import sys
 from collections.abc import Iterator
-from importlib import metadata, resources
+from importlib import import_module, metadata, resources
 from pathlib import Path
 from typing import NamedTuple
 
@@ -61,6 +58,8 @@ def examine() -> Iterator[Finding]:
     """All findings, in the order in which they are worth reading."""
     yield python_version()
     yield from packages()
+    if _version("torch") is None:
+        return  # all that follows asks torch
     yield nano()
     yield from widgets()
     yield cores_and_memory()
@@ -101,7 +100,8 @@ def packages() -> Iterator[Finding]:
             yield Finding(False, need.name, text, install)
         else:
             yield Finding(True, need.name, found)
-    yield kernels_pair(install)
+    if _version("transformers"):
+        yield kernels_pair(install)
 
 
 def kernels_pair(cure: str) -> Finding:
@@ -241,7 +241,9 @@ def setup() -> None:
 
     With LABHELPERS_STATIC=1 (chapters executed by machine) the line is the same everywhere.
     """
-    _use_figure_style()
+    from labhelpers.viz import look
+
+    look.use()
     found = nano()
     if not found.ok:
         print(f"labhelpers found: {found.text} Cure: {found.cure}")
@@ -255,14 +257,6 @@ def setup() -> None:
         print(f"labhelpers is ready: {versions}; {memory}; {place}.")
 
 
-def _use_figure_style() -> None:
-    try:
-        from labhelpers.viz import look
-    except ModuleNotFoundError:  # a part of the package used without matplotlib
-        return
-    look.use()
-
-
 def _version(name: str) -> str | None:
     try:
         return metadata.version(name)
@@ -272,9 +266,7 @@ def _version(name: str) -> str | None:
 
 def _cores() -> int:
     """Cores that this process may use: in a container fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _free_memory() -> int:
@@ -286,9 +278,7 @@ def _free_memory() -> int:
 
 
 def _total_memory() -> int:
-    import psutil
-
-    return psutil.virtual_memory().total
+    return int(import_module("psutil").virtual_memory().total)
 
 
 def _gb(count: float) -> str:

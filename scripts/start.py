@@ -116,8 +116,9 @@ def install(extras: "list[str]") -> None:
             # uv reads commas where pip reads spaces, and does not read pip's variable.
             os.environ["UV_FIND_LINKS"] = ",".join(os.environ["PIP_FIND_LINKS"].split())
         call(["uv", "pip", "install", "--quiet", "--python", program("python"), *limits])
-    else:
-        call([program("python"), "-m", "pip", "install", "--quiet", *limits])
+    else:  # pip is slower: let people see that it is alive
+        quiet = [] if sys.stdout.isatty() else ["--quiet"]
+        call([program("python"), "-m", "pip", "install", *quiet, *limits])
     write_lab_settings()
     for extra in extras:
         stamp(extra).touch()

@@ -68,6 +68,26 @@ TYPES = ToolDescription(
         "required": ["text"],
     },
 )
+ONE_OF = ToolDescription(
+    "one_of",
+    "Comments of variants",
+    {
+        "type": "object",
+        "properties": {
+            "same_as_first": {"description": "d", "oneOf": [
+                {"type": "string", "description": "d"}, {"type": "number"}]},
+            "same_as_second": {"description": "d", "oneOf": [
+                {"type": "string", "description": "first goes"},
+                {"type": "number", "description": "d"},
+                {"type": "boolean", "description": "third stays", "nullable": True}]},
+            "without": {"oneOf": [{"type": "string", "enum": ["a"], "default": "a",
+                                   "description": "v"}]},
+            "list": {"type": "array", "items": {"oneOf": [
+                {"type": "string", "enum": ["a"], "default": "a", "description": "v"},
+                {"type": "string", "default": "b"}]}},
+        },
+    },
+)
 TURN = (Message.analysis("Two and two."), Message.final("4"))
 CALL = Message.call("functions.get_weather", '{"city":"Lyon"}')
 RESULT = Message.tool("functions.get_weather", '{"t": 20}')
@@ -91,6 +111,7 @@ CASES = {
                                   ToolDescription("any", "", {}),
                                   ToolDescription("none", "", {"type": "object"})])], {}),
     "function_types": ([Message.developer(None, [TYPES])], {}),
+    "function_one_of_comments": ([Message.developer(None, [ONE_OF])], {}),
     "completion_opens_an_answer": ([SYSTEM, USER], {"completion": True}),
     "final_in_history_ends": ([USER, Message.final("4")], {}),
     "final_in_training_returns": ([USER, *TURN], {"for_training": True}),

@@ -73,6 +73,36 @@ def load(author: str) -> dict[str, list[dict[str, Any]]]:
     return bank
 
 
+def _bare(text: str) -> str:
+    return re.sub(r"[^a-z0-9{}]+", " ", text.lower()).strip()
+
+
+@cache
+def _held_out_texts() -> frozenset[str]:
+    rows = [r for rs in load(held_out_author()).values() for r in rs]
+    texts = [r.get("text") or r.get("question") for r in rows]
+    texts += [c["text"] for r in rows for c in [*r.get("requests", []), *r.get("followups", [])]]
+    return frozenset(_bare(t) for t in texts if t)
+
+
+@cache
+def load_for_training(author: str) -> dict[str, list[dict[str, Any]]]:
+    """An author's rows less those that the held-out author wrote in the very same words."""
+    if author == held_out_author():
+        raise ValueError(f"{author} is held out: never trained on")
+    out: dict[str, list[dict[str, Any]]] = {}
+    for name, rows in load(author).items():
+        kept = [r for r in rows if _bare(r.get("text") or r.get("question") or "") not in _held_out_texts()]
+        if name == "functions":
+            kept = [
+                {**r, **{k: [c for c in r[k] if _bare(c["text"]) not in _held_out_texts()] for k in ("requests", "followups")}}
+                for r in rows
+            ]
+            kept = [r for r in kept if len(r["requests"]) > 2 and r["followups"]]
+        out[name] = kept
+    return out
+
+
 def _check(condition: bool, message: str) -> None:
     if not condition:
         raise ValueError(message)

@@ -1,7 +1,8 @@
 """Harmony, the format in which gpt-oss reads and writes conversations.
 
 `messages` says what a conversation is, `render` turns it into tokens, `parse` reads tokens back;
-`system_text` and `typescript` write the two settings messages. Needs neither torch nor a model.
+`system_text` and `typescript` write the two settings messages, `chat` reads OpenAI-style dicts.
+Needs neither torch nor a model.
 """
 from .messages import (
     CHANNELS,

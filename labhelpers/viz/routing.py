@@ -96,8 +96,8 @@ def expert_load(routings: Routings, title: str | None = None) -> look.Picture:
         ticks(axes, "x", experts)
         ticks(axes, "y", layers)
     text = (
-        f"Busiest: expert {expert} of layer {layer}, with {load[layer, expert]:.0f}% of the choices "
-        f"there; an even share is {even:.1f}%."
+        f"Busiest: expert {expert} of layer {layer}, with {load[layer, expert]:.0f}% of its choices"
+        f"; an even share is {even:.1f}%."
     )
     return look.Picture(fig, text, load)
 

@@ -27,19 +27,22 @@ _VIEW = "application/vnd.jupyter.widget-view+json"
 CONTROL = {"description_width": "110px"}
 
 
-def show(widget: Any, what: str) -> None:
+BELOW = "The figure below shows the first setting."
+
+
+def show(widget: Any, what: str, below: str = BELOW) -> None:
     """Display a widget with a text that stands for it where widgets cannot be shown.
 
-    what: "window and sink logit". With LABHELPERS_STATIC=1 only the text is displayed, so that
-    a stored notebook holds no view of a widget whose state is gone.
+    what: "window and sink logit". below: what the page shows instead. With LABHELPERS_STATIC=1
+    only the text comes, so that a stored notebook holds no view whose state is gone.
     """
     from IPython.display import display
 
-    text = f"Interactive: {what}. The figure below shows the first setting."
     if is_static() or not in_notebook():
-        print(text.replace(". The", ". Run this cell to use it; the", 1))
+        print(f"Interactive: {what}. Run this cell to use it. {below}".rstrip())
         return
     view = {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}
+    text = f"Interactive: {what}. {below}".rstrip()
     display({"text/plain": text, _VIEW: view}, raw=True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from functools import cache
 
 from labhelpers.harmony import Message
@@ -57,7 +58,20 @@ def thought(effort: str, key: str, prefix: str = "") -> Message:
 def question(m: Maker, key: str | None = None) -> tuple[str, str]:
     """A fact's id and a question for it."""
     key = key or m.rng.choice(list(facts()))
-    return key, m.dress(m.rng.choice(m.keyed("course", "fact", key))["text"])
+    text = m.dress(m.rng.choice(m.keyed("course", "fact", key))["text"])
+    return key, text if m.plain else other_names(m, text)
+
+
+def other_names(m: Maker, text: str) -> str:
+    """The models under their other names: 20b, gpt-oss-20b, the 20B model."""
+
+    def swap(found: re.Match[str]) -> str:
+        size = found.group(2)
+        if not m.chance(0.3):
+            return found.group()
+        return m.rng.choice([f"gpt-oss-{size}", size, size.upper(), f"{size} model", f"gpt-oss {size}"])
+
+    return re.sub(r"\b(gpt-oss-)?(20b|120b)\b", swap, text)
 
 
 def make(m: Maker) -> Case:

@@ -1,0 +1,25 @@
+"""Chapter 1's exercises: every part of a gpt-oss block, and what surrounds it.
+
+Letters: T tokens, H hidden, N query heads, K KV heads, D head_dim, E experts, k experts a token,
+I intermediate, V vocabulary. No batch dimension: the first dimension is the token.
+"""
+
+from labhelpers.exercises.architecture.attention import apply_rope, repeat_kv, rope_angles
+from labhelpers.exercises.architecture.experts import mix_experts, route, swiglu
+from labhelpers.exercises.architecture.stream import block, rms_norm
+from labhelpers.exercises.architecture.whole import active_parameters, greedy
+
+EXERCISES = (
+    rms_norm,
+    rope_angles,
+    apply_rope,
+    repeat_kv,
+    route,
+    swiglu,
+    mix_experts,
+    block,
+    greedy,
+    active_parameters,
+)
+
+__all__ = ["EXERCISES", *sorted(e.name for e in EXERCISES)]  # noqa: PLE0604

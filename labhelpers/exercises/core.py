@@ -1,0 +1,279 @@
+"""Exercises: the reader fills a stub, `check` says how it went, and the notebook goes on.
+
+    from labhelpers.exercises import architecture as ex
+
+    @ex.rms_norm.check
+    def rms_norm(x, weight, eps):
+        ...
+
+Four outcomes: not attempted (the body is a docstring and `...`), raised, wrong, right. Whatever
+the outcome, the name `rms_norm` is usable afterwards: the reader's function if it is right, the
+course's otherwise.
+
+Mistakes are code. An exercise holds its solution and named wrong versions of it; if the reader's
+results equal those of a wrong version on every input, the card names that mistake. Tests run
+the same functions, so that every one is rejected by its own message.
+
+Source of the habits: Kaggle's learntools (check, hint, solution). Limits: a reader's endless
+loop is not interrupted; the kernel's Stop button does that.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import textwrap
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import CodeType
+from typing import Any
+
+from torch import Tensor
+
+from labhelpers.exercises.cards import Card, Note
+from labhelpers.exercises.judge import difference, same
+from labhelpers.exercises.progress import record
+from labhelpers.viz.components import show
+
+GOES_ON = "The notebook goes on with the course's version."
+
+
+@dataclass(frozen=True)
+class Case:
+    """One input. `make` builds fresh arguments each time: an answer may change what it gets."""
+
+    name: str  # completes "on the input with ..."
+    make: Callable[[], tuple[Any, ...]]
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A wrong version, and the sentence that names it."""
+
+    message: str
+    function: Callable[..., Any]
+
+
+class Exercise:
+    """One exercise. `function` is the course's solution, `mistakes` the named wrong versions."""
+
+    def __init__(
+        self,
+        number: str,
+        function: Callable[..., Any],
+        cases: Sequence[Case],
+        hints: tuple[str, str],
+        minutes: int,
+        difficulty: int,
+        axes: Sequence[str],
+        outputs: Sequence[str],
+        tolerance: float,
+    ) -> None:
+        self.number, self.function, self.name = number, function, function.__name__
+        self.cases, self.hints = tuple(cases), hints
+        self.minutes, self.difficulty = minutes, difficulty
+        self.axes, self.outputs, self.tolerance = tuple(axes), tuple(outputs), tolerance
+        self.mistakes: list[Mistake] = []
+        self._hints_given = 0
+
+    @property
+    def title(self) -> str:
+        """Number and name, as cards write it."""
+        return f"{self.number} {self.name}"
+
+    @property
+    def key(self) -> str:
+        """The name in the progress file, such as architecture.rms_norm."""
+        return f"{self.function.__module__.split('.')[2]}.{self.name}"
+
+    def mistake(self, message: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """Decorator: add a wrong version under a sentence that says what is wrong with it."""
+
+        def add(function: Callable[..., Any]) -> Callable[..., Any]:
+            self.mistakes.append(Mistake(message, function))
+            return function
+
+        return add
+
+    # -- judging --------------------------------------------------------------------------
+
+    def check(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Judge a function, show the card, and return the function to go on with."""
+        card = self.judge(function)
+        if card.outcome != "not attempted":  # so that an untouched notebook writes no file
+            if note := record(self.key, card.outcome):
+                card.lines.append(note)
+        show(card)
+        return function if card.outcome == "right" else self.function
+
+    def judge(self, function: Callable[..., Any]) -> Card:
+        """The card for a function; nothing is shown or recorded."""
+        if is_untouched(function):
+            line = f"Fill in the body, then run this cell again. {GOES_ON}"
+            return Card("not attempted", self.title, [line])
+        results = []
+        for case in self.cases:
+            try:
+                results.append(function(*case.make()))
+            except Exception as error:
+                return Card("raised", self.title, [*_told(error, function), self._goes_on()])
+        if problem := self._problem(function, results):
+            named = self._recognise(results)
+            lines = [problem, *([named] if named else []), self._goes_on()]
+            return Card("wrong", self.title, lines)
+        names = ", ".join(case.name for case in self.cases)
+        return Card("right", self.title, [f"All {len(self.cases)} inputs agree: {names}."])
+
+    def _problem(self, function: Callable[..., Any], results: list[Any]) -> str:
+        """The first difference from the solution, or "" if there is none."""
+        for case, got in zip(self.cases, results, strict=True):
+            expected = self.function(*case.make())
+            found = difference(got, expected, self.tolerance, self.axes, self.outputs)
+            if found:
+                return f"Input with {case.name}: {found[0].lower()}{found[1:]}"
+        for case in self.cases:
+            arguments, untouched = case.make(), case.make()
+            function(*arguments)
+            for got, expected in zip(arguments, untouched, strict=True):
+                if isinstance(expected, Tensor) and not same(got, expected, 0.0):
+                    return ("The result is right, but the function changes its input in place: "
+                            "whoever passed it will compute with other numbers.")
+        return ""
+
+    def _recognise(self, results: list[Any]) -> str:
+        """The message of the wrong version that gives the same results, or ""."""
+        for mistake in self.mistakes:
+            if all(
+                same(got, _result(mistake.function, case), self.tolerance)
+                for case, got in zip(self.cases, results, strict=True)
+            ):
+                return mistake.message
+        return ""
+
+    def _goes_on(self) -> str:
+        return f"{GOES_ON} Next: `ex.{self.name}.hint()`"
+
+    # -- help on request ------------------------------------------------------------------
+
+    def hint(self, number: int | None = None) -> None:
+        """Show the next hint; the second is near the code. `hint(1)` shows a given one."""
+        show(self.hint_card(number))
+
+    def hint_card(self, number: int | None = None) -> Note:
+        """The hint as a component. Raises ValueError if there is no such hint."""
+        if number is None:
+            number = min(self._hints_given + 1, len(self.hints))
+        if not 1 <= number <= len(self.hints):
+            raise ValueError(f"there are hints 1 to {len(self.hints)}, not {number}")
+        self._hints_given = max(self._hints_given, number)
+        record(self.key, hints=number)
+        more = "" if number < len(self.hints) else f" Next: `ex.{self.name}.solution()`"
+        title = f"Hint {number} of {len(self.hints)} for {self.title}"
+        return Note(title, self.hints[number - 1] + more)
+
+    def solution(self) -> None:
+        """Show the course's function: the very one that the tests run."""
+        show(self.solution_card())
+
+    def solution_card(self) -> Note:
+        """The solution as a component."""
+        record(self.key, solution=True)
+        return Note(f"A solution of {self.title}", source=self.source())
+
+    def source(self) -> str:
+        """The solution's source, from `def` on."""
+        text = textwrap.dedent(inspect.getsource(self.function))
+        function = ast.parse(text).body[0]
+        return ast.get_source_segment(text, function) or text  # without the decorator
+
+    def buttons(self) -> Any:
+        """Hint and solution as buttons (a widget)."""
+        from labhelpers.exercises.buttons import help_buttons
+
+        return help_buttons(self)
+
+    def _repr_html_(self) -> str:
+        return self._price().html()
+
+    def __repr__(self) -> str:
+        return self._price().plain()
+
+    def _price(self) -> Note:
+        level = ("easy", "middling", "hard")[self.difficulty - 1]
+        return Note(f"Exercise {self.title}", f"{self.minutes} minutes, {level}")
+
+
+def exercise(
+    number: str,
+    *,
+    cases: Sequence[Case],
+    hints: tuple[str, str],
+    minutes: int,
+    difficulty: int,
+    axes: Sequence[str] = ("row",),
+    outputs: Sequence[str] = (),
+    tolerance: float = 1e-5,
+) -> Callable[[Callable[..., Any]], Exercise]:
+    """Decorator that makes an Exercise of its solution.
+
+    number "1.5"; minutes for a reader who has not seen the solution; difficulty 1 to 3; axes:
+    what the leading dimensions of the result are called; outputs: names of the parts if the
+    result is a tuple. The wrong versions follow with `@name.mistake("what is wrong")`.
+    """
+
+    def make(function: Callable[..., Any]) -> Exercise:
+        return Exercise(
+            number, function, cases, hints, minutes, difficulty, axes, outputs, tolerance
+        )
+
+    return make
+
+
+def is_untouched(function: Callable[..., Any]) -> bool:
+    """True if the body is a docstring and `...` (or pass, or raise NotImplementedError)."""
+    code = getattr(function, "__code__", None)
+    return code is not None and any(_same_code(code, stub) for stub in _STUBS)
+
+
+def _stub_code(body: str) -> CodeType:
+    scope: dict[str, Any] = {}
+    exec(f"def stub(a):\n{body}", scope)
+    return scope["stub"].__code__
+
+
+# Compiled here and now: bytecode differs between Python versions.
+_STUBS = [
+    _stub_code(doc + body)
+    for doc in ("", '    "doc"\n')
+    for body in (
+        "    ...\n", "    raise NotImplementedError\n", "    raise NotImplementedError()\n"
+    )
+]  # fmt: skip
+
+
+def _same_code(code: CodeType, stub: CodeType) -> bool:
+    return code.co_code == stub.co_code and code.co_names == stub.co_names
+
+
+def _result(function: Callable[..., Any], case: Case) -> Any:
+    try:
+        return function(*case.make())
+    except Exception:  # a wrong version may fail on an input; then it matches nobody
+        return None
+
+
+def _told(error: Exception, function: Callable[..., Any]) -> list[str]:
+    """What was raised, and the reader's line, without anything that changes between runs."""
+    message = re.sub(r" at 0x[0-9a-fA-F]+", "", str(error).strip().split("\n")[0])[:160]
+    message = message.replace("`", "'")
+    lines = [f"`{type(error).__name__}: {message}`" if message else f"`{type(error).__name__}`"]
+    code = getattr(function, "__code__", None)
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [f for f in frames if code is not None and f.filename == code.co_filename]
+    if own:
+        source = (own[-1].line or "").strip().replace("`", "'")
+        lines.append(f"in your line {own[-1].lineno}: `{source}`" if source else
+                     f"in your line {own[-1].lineno}")
+    return lines

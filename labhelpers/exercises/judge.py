@@ -1,0 +1,134 @@
+"""How an answer is judged: by its numbers, one thing at a time.
+
+Never by its source: whoever takes the softmax over all experts, picks the top k and normalises
+again has written gpt-oss's router too. The order of diagnosis is type, shape, dtype, then the
+first row that differs; a recognised mistake comes after that, from `core`.
+
+Numbers are printed with as many decimals as it takes to see the difference, and no more.
+Limits: values are tensors, whole numbers, lists of whole numbers, or tuples of these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+MOST_VALUES = 6  # of a row, in a message
+
+
+def difference(
+    got: Any, expected: Any, tolerance: float, axes: Sequence[str] = (), outputs: Sequence[str] = ()
+) -> str:
+    """Say where `got` differs from `expected`, or "" if it does not.
+
+    tolerance: for |got - expected| / (1 + |expected|). axes: names of the leading dimensions
+    ("token", "head"). outputs: names of the parts, if a tuple is expected.
+    """
+    if got is None:
+        return "It returned nothing (`None`): does the function end with `return`?"
+    if isinstance(expected, tuple):
+        if not isinstance(got, tuple | list) or len(got) != len(expected):
+            return f"It must return {len(expected)} things: `{', '.join(outputs)}`."
+        for name, a, b in zip(outputs, got, expected, strict=True):
+            if found := difference(a, b, tolerance, axes):
+                return f"In `{name}`: {found[0].lower()}{found[1:]}"
+        return ""
+    if isinstance(expected, Tensor):
+        return _tensor_difference(got, expected, tolerance, axes)
+    return _plain_difference(got, expected)
+
+
+def same(a: Any, b: Any, tolerance: float) -> bool:
+    """Are two results equal within the tolerance? Results of any kind may be compared."""
+    if isinstance(b, tuple):
+        return isinstance(a, tuple | list) and len(a) == len(b) and all(
+            same(x, y, tolerance) for x, y in zip(a, b, strict=True)
+        )
+    if a is None or b is None:
+        return a is b
+    if isinstance(b, Tensor):
+        return not _tensor_difference(a, b, tolerance, ())
+    return not _plain_difference(a, b)
+
+
+def largest_error(a: Tensor, b: Tensor) -> float:
+    """max |a - b| / (1 + |b|), or infinity if shapes or dtypes differ (or a NaN is there)."""
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return float("inf")
+    if not b.numel():
+        return 0.0
+    error = _errors(a, b).max().item()
+    return error if error == error else float("inf")
+
+
+def _errors(a: Tensor, b: Tensor) -> Tensor:
+    a, b = a.detach().cpu().double(), b.detach().cpu().double()
+    return (a - b).abs() / (1 + b.abs())
+
+
+def _tensor_difference(got: Any, expected: Tensor, tolerance: float, axes: Sequence[str]) -> str:
+    if not isinstance(got, Tensor):
+        return f"Expected a tensor, got `{type(got).__name__}`."
+    if got.shape != expected.shape:
+        return f"Expected shape `{list(expected.shape)}`, got `{list(got.shape)}`."
+    if got.dtype != expected.dtype:
+        return f"Expected dtype `{_name(expected)}`, got `{_name(got)}`."
+    bad = ~(_errors(got, expected) <= tolerance)  # a NaN is bad: it is not <= anything
+    if not bad.any():
+        return ""
+    *index, column = [int(i) for i in bad.nonzero()[0]] if bad.dim() else [0]
+    start = max(0, min(column - 2, expected.shape[-1] - MOST_VALUES)) if bad.dim() else 0
+    rows = [
+        t.detach().cpu().double()[tuple(index)].reshape(-1)[start : start + MOST_VALUES].tolist()
+        for t in (expected, got)
+    ]
+    names = [axes[d] if d < len(axes) else "row" if not d else "index" for d in range(len(index))]
+    where = ", ".join(f"{name} {i}" for name, i in zip(names, index, strict=True))
+    if start:
+        where += f", from column {start}"
+    wanted, given = _numbers(*rows, whole=not expected.is_floating_point())
+    text = f"expected `{wanted}`, got `{given}`."
+    return f"{where}: {text}".capitalize() if where else text.capitalize()
+
+
+def _name(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _numbers(expected: list[float], got: list[float], whole: bool) -> tuple[str, str]:
+    """Both rows as text, with 2 to 7 decimals: as few as show that they differ."""
+    for decimals in (0,) if whole else range(2, 8):
+        texts = [" ".join(_number(v, decimals) for v in row) for row in (expected, got)]
+        if texts[0] != texts[1]:
+            break
+    return texts[0], texts[1]
+
+
+def _number(value: float, decimals: int) -> str:
+    text = f"{value:.{decimals}f}"
+    return text[1:] if text.startswith("-") and not text.strip("-0.") else text  # no -0.00
+
+
+def _plain_difference(got: Any, expected: Any) -> str:
+    if isinstance(got, Tensor) and got.dim() == 0 and not isinstance(expected, list):
+        got = got.item()
+    if isinstance(expected, list):
+        if isinstance(got, Tensor):
+            got = got.tolist()
+        if not isinstance(got, list | tuple):
+            return f"Expected a list, got `{type(got).__name__}`."
+        got = [int(g) if isinstance(g, Tensor) and g.numel() == 1 else g for g in got]
+        if got != expected:
+            return f"Expected `{_listed(expected)}`, got `{_listed(got)}`."
+        return ""
+    if isinstance(got, bool) or not isinstance(got, int | float):
+        return f"Expected a number, got `{type(got).__name__}`."
+    return "" if got == expected else f"Expected `{expected:,}`, got `{got:,}`."
+
+
+def _listed(values: Sequence[Any]) -> str:
+    shown = ", ".join(map(str, values[:12]))
+    return f"[{shown}, ... {len(values) - 12} more]" if len(values) > 12 else f"[{shown}]"
