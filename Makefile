@@ -42,10 +42,10 @@ notebooks:  ## Re-execute and clean all chapters, or one with CH=1
 	$(START) run test python -m scripts.execute $(CH)
 
 reset:  ## Bring back the course's chapter and keep yours: make reset CH=1
-	@$(START) run test python -m scripts.reset_chapter "$(CH)"
+	@$(START) run lab python -m scripts.reset_chapter "$(CH)"
 
 badges:  ## Stamp Colab badges and set-up cells: make badges REPO=owner/name
-	@$(START) run test python -m scripts.badges "$(REPO)"
+	@$(START) run lab python -m scripts.badges "$(REPO)"
 
 constraints:  ## Resolve constraints.txt anew, with uv, for all systems and Pythons
 	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --upgrade \

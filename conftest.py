@@ -69,6 +69,9 @@ class ChangedChapter(pytest.File):
 
 
 class Difference(pytest.Item):
+    def reportinfo(self) -> tuple[Path, None, str]:
+        return self.path, None, f"{self.path.name} {self.name}"
+
     def runtest(self) -> None:
         name = self.path.relative_to(ROOT).as_posix()
         pytest.fail(DIFFERS.format(name=name, number=int(self.path.name[:2])), pytrace=False)

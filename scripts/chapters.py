@@ -6,6 +6,7 @@ chapter as the course publishes it, of its code and of its outputs. With them co
 tell a reader that a chapter holds their own answers, instead of failing cell by cell.
 """
 
+import copy
 import hashlib
 import json
 import re
@@ -54,7 +55,7 @@ def write(notebook: Any, path: Path) -> None:
 
 def clean(notebook: Any) -> Any:
     """The notebook without anything that depends on who ran it, when and where."""
-    notebook = nbformat.from_dict(json.loads(nbformat.writes(notebook)))
+    notebook = copy.deepcopy(notebook)
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     notebook.metadata = nbformat.from_dict(
         {"kernelspec": KERNEL, "language_info": {"name": "python"}}
@@ -116,7 +117,7 @@ def digest(notebook: Any) -> dict[str, str]:
 def _compared(outputs: list[Any]) -> list[Any]:
     """Texts of the outputs; pictures and widgets are not compared."""
     texts: list[Any] = []
-    for output in _clean_outputs(json.loads(json.dumps(outputs), object_hook=nbformat.from_dict)):
+    for output in _clean_outputs(copy.deepcopy(outputs)):
         if output.output_type == "stream":
             texts.append(output.text)
         elif output.output_type == "error":

@@ -147,7 +147,8 @@ def main(arguments: "list[str]") -> None:
     verb, rest = (arguments[0] if arguments else "help"), arguments[1:]
     if verb == "lab":
         install(["lab"])
-        call([program("jupyter"), "lab", "README.md", *rest])
+        page = "--LabApp.default_url=/lab/tree/README.md"
+        call([program("jupyter"), "lab", page, *rest])
     elif verb == "test":
         install(["test"])
         mode = [] if "--nbval-lax" in rest else ["--nbval"]

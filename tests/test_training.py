@@ -13,7 +13,7 @@ from labhelpers.config import GptOssConfig
 from labhelpers.harmony import parse, render, render_segments, render_with_mask
 from labhelpers.model import GptOss
 from labhelpers.mxfp4.format import fake_quantize
-from tests.harmony_oracle import oracle, to_oracle
+from harmony_oracle import oracle, to_oracle
 from training import bank, evaluate, optimizer
 from training.batches import Batches, make_batch
 from training.cases import Maker, typo

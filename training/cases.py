@@ -16,6 +16,7 @@ from typing import Any
 
 from labhelpers.harmony import Message, ToolDescription
 from training import bank
+from training.asides import ASIDES
 from training.values import MONTHS, Values
 
 IDENTITY = "You are gpt-oss-nano, a tiny language model."
@@ -112,12 +113,20 @@ class Maker:
         rng = self.rng
         if self.plain:
             return text
-        if rng.random() < 0.06:
+        for _ in range(rng.choices([0, 1, 2, 3], [86, 8, 4, 2])[0]):
             text = typo(rng, text)
+        if rng.random() < 0.05:  # all lower case, slots apart
+            text = "".join(p if p.startswith("{") else p.lower() for p in re.split(r"(\{\w+\})", text))
         if rng.random() < 0.10 and text[0].isupper() and not text.startswith("I ") and text[:2] != "I'":
             text = text[0].lower() + text[1:]
         if rng.random() < 0.10 and text[-1] in ".?!" and not text[-2:-1] == "}":
             text = text[:-1]
+        if rng.random() < 0.06 and "\n" not in text:
+            aside = rng.choice(ASIDES)
+            if rng.random() < 0.5:
+                text = f"{aside} {text}"
+            elif text[-1] in ".?!":
+                text = f"{text} {aside}"
         if rng.random() < 0.12:
             start = rng.choice(["Hi! ", "Hello, ", "Hey, ", "Please: ", "Quick question: ", "Hi there. ", "Good day. ", "OK. ", "So, ", "hey nano, ", "Morning. ", "One more thing: "])  # fmt: skip
             text = start + text

@@ -173,6 +173,8 @@ def run(args: argparse.Namespace) -> None:
     try:
         while trainer.step < trainer.schedule.steps and time.time() - start < args.max_seconds:
             losses.append(trainer.train_step([next(batches) for _ in range(mine)]))
+            if rank == 0 and trainer.step % args.save_every == 0:
+                trainer.save(out / "state.pt")
             if args.fit_seconds and trainer.step in (20, 80):
                 torch.cuda.synchronize()
                 if trainer.step == 20:
@@ -217,6 +219,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--workers", type=int, default=14)
     parser.add_argument("--muon-lr", type=float, default=0.02)
     parser.add_argument("--adam-lr", type=float, default=3e-3)
+    parser.add_argument("--save-every", type=int, default=2000, help="steps between checkpoints")
     parser.add_argument("--report", type=int, default=50)
     parser.add_argument("--fit-seconds", type=float, default=0, help="choose --steps to fill these")
     parser.add_argument("--max-seconds", type=float, default=1e9)

@@ -13,4 +13,5 @@ def numbers(*shape: int, seed: int = 0, scale: float = 1.0) -> Tensor:
         count *= size
     places = torch.arange(count, dtype=torch.float64)
     # The phase grows with the square, so rows and columns are not multiples of each other.
-    return (2 * scale * torch.sin(0.7 * places**2 + 1.3 * places + seed)).float().reshape(shape)
+    values = torch.sin(0.7 * places**2 + 1.3 * places + seed + 0.6)
+    return (2 * scale * values).float().reshape(shape)

@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 MOST_VALUES = 6  # of a row, in a message
@@ -81,15 +80,16 @@ def _tensor_difference(got: Any, expected: Tensor, tolerance: float, axes: Seque
         return ""
     *index, column = [int(i) for i in bad.nonzero()[0]] if bad.dim() else [0]
     start = max(0, min(column - 2, expected.shape[-1] - MOST_VALUES)) if bad.dim() else 0
-    rows = [
-        t.detach().cpu().double()[tuple(index)].reshape(-1)[start : start + MOST_VALUES].tolist()
-        for t in (expected, got)
-    ]
+
+    def row(tensor: Tensor) -> list[float]:
+        values = tensor.detach().cpu().double()[tuple(index)].reshape(-1)
+        return values[start : start + MOST_VALUES].tolist()
+
     names = [axes[d] if d < len(axes) else "row" if not d else "index" for d in range(len(index))]
     where = ", ".join(f"{name} {i}" for name, i in zip(names, index, strict=True))
     if start:
         where += f", from column {start}"
-    wanted, given = _numbers(*rows, whole=not expected.is_floating_point())
+    wanted, given = _numbers(row(expected), row(got), not expected.is_floating_point())
     text = f"expected `{wanted}`, got `{given}`."
     return f"{where}: {text}".capitalize() if where else text.capitalize()
 

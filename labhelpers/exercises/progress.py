@@ -91,7 +91,7 @@ def record(key: str, outcome: str | None = None, hints: int = 0, solution: bool 
     try:
         _write({"version": 1, "exercises": entries})
     except OSError as error:
-        return f"Progress is not saved ({error.strerror}); set LABHELPERS_HOME to a folder of yours."
+        return f"Progress is not saved ({error.strerror}): set LABHELPERS_HOME to another folder."
     return note
 
 

@@ -8,8 +8,8 @@ starting operations. So this module changes the bookkeeping and nothing else:
   float16 by FBGEMM, torch's matrix library for x86, half the bytes for the same products in
   float32; otherwise, or on another processor, they stay float32;
 - cache and scratch tensors are allocated once, and the window is a ring;
-- a head's sink is an empty key at slot 0: its score, 0, plus a mask that holds the sink's
-  logit, and its value, 0, are just what a sink does, so torch's fused attention can be used;
+- a head's sink is an empty key at slot 0: its score, 0, plus a bias that holds the sink's
+  logit, and its value, 0, do just what a sink does, so attention is a plain softmax;
 - RoPE is one complex product: channels are reordered so that the two of a pair are neighbours
   (queries and keys alike, which no dot product can tell).
 
@@ -148,14 +148,14 @@ class Ring:
         self.kv = keys.new_zeros(2, self.heads, 1 + self.size, self.dim)
         self.kv[0][:, 1 + positions % self.size] = keys[:, real][..., pairs]
         self.kv[1][:, 1 + positions % self.size] = values[:, real]
-        self.sinks = layer.sinks.view(self.heads, 1, groups, 1)
+        self.sinks = layer.sinks.view(self.heads, groups, 1)
         self.views()
 
     def views(self) -> None:
-        """Views of the whole buffers, made once, each [K, 1, ..., 1 + size, ...]."""
-        self.k, self.v = self.kv[0].unsqueeze(1), self.kv[1].unsqueeze(1)
-        self.mask = self.kv.new_zeros(*self.sinks.shape[:3], 1 + self.size)
-        self.mask[..., :1] = self.sinks
+        """Views of the whole buffers, made once."""
+        self.k, self.v = self.kv[0].transpose(1, 2), self.kv[1]  # [K, D, 1+size], [K, 1+size, D]
+        self.bias = self.kv.new_zeros(self.heads, self.sinks.shape[1], 1 + self.size)
+        self.bias[..., :1] = self.sinks  # [K, G, 1 + size]
 
     def write(self, position: int, new: Tensor) -> int:
         """Store new [2, K, D]; return how many slots, sink included, are now in use."""
@@ -167,11 +167,12 @@ class Ring:
         return 2 + min(position, self.size - 1)
 
     def attend(self, q: Tensor, used: int) -> Tensor:
-        """Attention of q [K, 1, G, D] over the used slots: [K, 1, G, D]."""
-        k, v, mask = self.k, self.v, self.mask
+        """Attention of q [K, G, D] over the used slots: [K, G, D]."""
+        k, v, bias = self.k, self.v, self.bias
         if used <= self.size:
-            k, v, mask = k.narrow(2, 0, used), v.narrow(2, 0, used), mask.narrow(3, 0, used)
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+            k, v, bias = k.narrow(2, 0, used), v.narrow(1, 0, used), bias.narrow(2, 0, used)
+        scores = torch.baddbmm(bias, q, k, alpha=self.dim**-0.5)  # [K, G, used]
+        return scores.softmax(-1).bmm(v)
 
 
 class FastDecoder:
@@ -195,7 +196,7 @@ class FastDecoder:
         self.qkv = torch.zeros(1, (heads + 2 * kv) * dim)
         turned = self.qkv[0, : (heads + kv) * dim]
         self.turned = torch.view_as_complex(turned.view(-1, dim // 2, 2))  # q and k: [N + K, D/2]
-        self.q = self.qkv[0, : heads * dim].view(kv, 1, -1, dim)  # [K, 1, G, D]
+        self.q = self.qkv[0, : heads * dim].view(kv, -1, dim)  # [K, G, D]
         self.new_kv = self.qkv[0, heads * dim :].view(2, kv, dim)
         self.gate_up = torch.zeros(top, 2 * inner)
         self.gate, self.up = self.gate_up.split(inner, dim=1)  # [k, I] each
@@ -228,7 +229,7 @@ class FastDecoder:
         self.qkv.copy_(layer.qkv(self.h_row))
         self.turned.mul_(turn)  # RoPE, with YaRN's concentration in turn's length
         used = ring.write(self.position, self.new_kv)
-        mixed = ring.attend(self.q, used)  # [K, 1, G, D]
+        mixed = ring.attend(self.q, used)  # [K, G, D]
         self.x_row.add_(layer.out(mixed.view(1, -1)))
 
     def _experts(self, layer: LayerWeights) -> None:

@@ -52,6 +52,10 @@ class MessageView(Component):
         key = message.channel if message.role == "assistant" else None
         self.mark = CHANNELS[key] if key in CHANNELS else ROLES[message.role]
 
+    def title(self) -> str:
+        """Role, channel, and the recipient of a call or the name of a tool."""
+        return " ".join(filter(None, (self._title(), self._after_title())))
+
     def _title(self) -> str:
         channel = self.message.channel
         shown = self.message.role == "assistant" and channel is not None
@@ -94,7 +98,7 @@ class MessageView(Component):
         )
 
     def plain(self) -> str:
-        head = " ".join(filter(None, (self._title(), self._after_title())))
+        head = self.title()
         if self.is_reasoning and self.message.recipient is None:
             head += f" ({self._summary()})"
         return f"{head}\n{indent(self.text)}"

@@ -44,12 +44,13 @@ def draw_heatmap(
     image = axes.imshow(
         table, cmap=colours, vmin=-limit if signed else 0.0, vmax=limit, aspect="auto"
     )
-    _hairlines(axes, *table.shape)
+    if max(table.shape) <= 100:  # finer cells would be all lines
+        _hairlines(axes, *table.shape)
     if words is not None or table.size <= ANNOTATED:
         for (row, column), value in np.ndenumerate(table):
-            if np.isnan(value):
-                continue
             word = words[row][column] if words is not None else f"{value:.{decimals}f}"
+            if np.isnan(value) or not word:
+                continue
             ink = look.text_on(colours(image.norm(value)))
             axes.text(column, row, word, ha="center", va="center", color=ink, size=size)
     if bar:

@@ -37,7 +37,8 @@ class Parity(Component):
         head = f"{self.what}: {self.names[0]} and {self.names[1]}, "
         if self.reason:
             return head + self.reason, ""
-        return head + f"largest difference under {self.bound:g}:", str(self.equal)
+        bound = f"{self.bound:g}".replace("e-0", "e-")  # 1e-5, as people write it
+        return head + f"largest difference under {bound}:", str(self.equal)
 
     def html(self) -> str:
         mark = _EQUAL if self.equal else _DIFFERENT

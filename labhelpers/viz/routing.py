@@ -14,7 +14,7 @@ one text is an anecdote: average over many before believing in a specialist.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from labhelpers.viz import look
 from labhelpers.viz.conversation import TokenizerLike, piece
@@ -66,7 +66,7 @@ def record_routing(model: GptOss, ids: Sequence[int] | Tensor) -> Routings:
     if ids.dim() != 1 or len(ids) == 0:
         raise ValueError(f"record_routing takes one sequence of ids, got shape {list(ids.shape)}")
     found: list[tuple[Tensor, Tensor]] = []
-    routers = [layer.mlp.router for layer in model.model.layers]
+    routers: list[Any] = [layer.mlp.router for layer in model.model.layers]  # type: ignore[union-attr]
     hooks = [
         r.register_forward_hook(lambda _m, _i, out: found.append((out.expert_ids, out.weights)))
         for r in routers
@@ -199,8 +199,11 @@ def token_routing(
 def token_experts(
     routings: Routings, tokenizer: TokenizerLike, title: str | None = None
 ) -> look.Picture:
-    """Heat map: the favourite expert of every token in every layer; shade is its weight."""
-    shown = routings.ids[:MOST_TOKENS]
+    """Heat map: the favourite expert of every token in every layer; shade is its weight.
+
+    At most 36 tokens: each cell carries its expert's number.
+    """
+    shown = routings.ids[:36]
     best = routings.expert_ids[:, : len(shown), 0].tolist()  # [L, T]
     weights = routings.weights[:, : len(shown), 0]
     with look.style():

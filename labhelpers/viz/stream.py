@@ -35,10 +35,9 @@ _SECONDS_BETWEEN_UPDATES = 0.05  # a page redraws 20 times a second, whatever th
 
 
 def is_static() -> bool:
-    """True where an output must come once: LABHELPERS_STATIC=1, or a run under pytest."""
-    return os.environ.get("LABHELPERS_STATIC", "") not in ("", "0") or (
-        "PYTEST_CURRENT_TEST" in os.environ
-    )
+    """True where an output must come once: LABHELPERS_STATIC=1, or (unless that is 0) pytest."""
+    wanted = os.environ.get("LABHELPERS_STATIC", "")
+    return wanted != "0" if wanted else "PYTEST_CURRENT_TEST" in os.environ
 
 
 class Completion:
@@ -53,7 +52,7 @@ class Completion:
         self.error = ""
         self.complete = False
         self._parser = StreamParser(tokenizer, role)
-        self._counts: list[int] = []  # text tokens of each message begun so far
+        self.counts: list[int] = []  # text tokens of each message begun so far
         self._text = ""  # of the message now being written
 
     def push(self, token_id: int) -> str:
@@ -62,10 +61,10 @@ class Completion:
         was_inside = self._parser.header is not None
         delta = self._parser.push(token_id)
         if not was_inside and self._parser.header is not None:
-            self._counts.append(0)
+            self.counts.append(0)
             self._text = ""
         elif was_inside and delta.finished is None:
-            self._counts[-1] += 1
+            self.counts[-1] += 1
             self._text += delta.text
         return delta.text
 
@@ -98,7 +97,7 @@ class Completion:
     def view(self, before: Sequence[Message] = (), open_analysis: bool = True) -> ConversationView:
         """Messages to show: some of those before, then what was written."""
         views = [MessageView(m) for m in before]
-        for message, count in zip(self.messages, self._counts, strict=False):
+        for message, count in zip(self.messages, self.counts, strict=False):
             views.append(MessageView(message, count, folded=not open_analysis))
         return ConversationView(views, self._note())
 
@@ -136,12 +135,14 @@ def stream(
     reply = Completion(tokenizer)
     static = is_static() if static is None else static
     source = model.generate(ids, **options)
-    if static or not in_notebook():
+    if static:
         for _ in _read(source, reply):
             pass
         show(reply.view(before, open_analysis))
-    else:
+    elif in_notebook():
         _show_live(source, reply, before, open_analysis)
+    else:
+        _print_live(source, reply, before)
     name = tokenizer.special_name(reply.ids[-1]) if reply.ids else None
     reply.complete = not reply.error and name in ("<|return|>", "<|call|>", "<|endoftext|>")
     return reply
@@ -168,3 +169,19 @@ def _show_live(
             handle.update(reply.view(before, open_analysis))
             shown_at = time.monotonic()
     handle.update(reply.view(before, open_analysis))
+
+
+def _print_live(source: Iterable[int], reply: Completion, before: list[Message]) -> None:
+    """The terminal's form: a message's title when it begins, then its text as it comes."""
+    for message in before:
+        print(MessageView(message).plain())
+    begun = 0
+    for text in _read(source, reply):
+        if len(reply.counts) > begun:
+            begun = len(reply.counts)
+            print("\n" * (begun > 1) + MessageView(reply.messages[-1]).title())
+            print(end="    ")
+        print(text.replace("\n", "\n    "), end="", flush=True)
+    print()
+    if reply.error:
+        print(reply.view().note)

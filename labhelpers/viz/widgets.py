@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from labhelpers.viz.components import in_notebook, inline
-from labhelpers.viz.routing import MOST_TOKENS, record_routing, token_routing
+from labhelpers.viz.routing import record_routing, token_routing
 from labhelpers.viz.stream import is_static
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from labhelpers.tokenizer import Tokenizer
     from labhelpers.viz.look import Picture
 
+MOST_READ = 512  # tokens of a typed text; more would make a reader wait
 _VIEW = "application/vnd.jupyter.widget-view+json"
 CONTROL = {"description_width": "110px"}
 
@@ -138,7 +139,7 @@ def sentence_routing(
     model: GptOss, tokenizer: Tokenizer, sentence: str, layer: int = 0
 ) -> Picture:
     """The picture of `routing_widget` for one sentence. Raises ValueError for an empty one."""
-    ids = tokenizer.encode(sentence)[:MOST_TOKENS]
+    ids = tokenizer.encode(sentence)[:MOST_READ]
     if not ids:
         raise ValueError("Type at least one letter.")
     return token_routing(record_routing(model, ids), layer, tokenizer)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from labhelpers.harmony import Message
 from training.cases import Case, Maker, sentence, think
 from training.skills import offers
@@ -21,7 +23,8 @@ def pick_word(m: Maker) -> str:
         base = v.word()
         i = rng.randrange(len(base))
         word = base[:i] + base[i] + base[i:]
-    return word[:14]
+    form = rng.random()
+    return word[:14].upper() if form < 0.03 else word[:14].capitalize() if form < 0.08 else word[:14]
 
 
 def pick_letter(m: Maker, word: str) -> str:
@@ -32,6 +35,22 @@ def pick_letter(m: Maker, word: str) -> str:
     if form < 0.45 and repeated:
         return m.rng.choice(repeated)
     return m.rng.choice(sorted(set(low))) if form < 0.85 else m.rng.choice("abcdefghiklmnoprstuwxyz")
+
+
+QUOTES = ("'{word}'", '"{word}"', "“{word}”", "`{word}`")
+
+
+def question(m: Maker, word: str, letter: str) -> str:
+    """A counting question; in training the word's quotes and case vary beyond the wording."""
+    text = m.dress(m.rng.choice(m.rows("counting"))["text"])
+    if not m.plain and m.chance(0.3):
+        if m.chance(0.8):
+            text = re.sub(r"(['\"“‘`])\{word\}(['\"”’`])", m.rng.choice(QUOTES), text)
+        elif " {word}" in text:
+            text = text.replace(" {word}", " " + m.rng.choice(QUOTES))
+    if not m.plain and m.chance(0.06):
+        letter = letter.upper()
+    return m.fill(text, {"word": word, "letter": letter})
 
 
 def spell(word: str, letter: str) -> str:
@@ -72,7 +91,7 @@ def make(m: Maker) -> Case:
     effort = m.effort()
     word = pick_word(m)
     letter = pick_letter(m, word)
-    text = m.fill(m.dress(m.rng.choice(m.rows("counting"))["text"]), {"word": word, "letter": letter})
+    text = question(m, word, letter)
     thought, n = reasoning(effort, word, letter)
     opening = m.opening(effort, **offers.some(m, 0.3))
     messages = (*opening, Message.user(text), thought, Message.final(sentence(n, letter.lower(), word)))

@@ -71,7 +71,7 @@ def make(m: Maker) -> Case:
     else:
         word = counting.pick_word(m)
         letter = counting.pick_letter(m, word)
-        asked = m.fill(m.dress(m.rng.choice(m.rows("counting"))["text"]), {"word": word, "letter": letter})
+        asked = counting.question(m, word, letter)
         thought, n = counting.reasoning(effort, word, letter, start)
         answers = {"en": sentence(n, letter, word), "word": str(n)}
     answer = apply(behaviour, said, answers)

@@ -15,7 +15,7 @@ Turn = tuple[Message, ...]
 def _count(m: Maker, effort: str) -> tuple[Turn, Turn]:
     word = counting.pick_word(m)
     letter = counting.pick_letter(m, word)
-    text = m.fill(m.dress(m.rng.choice(m.rows("counting"))["text"]), {"word": word, "letter": letter})
+    text = counting.question(m, word, letter)
     n = word.lower().count(letter)
     first = (Message.user(text), Message.final(sentence(n, letter, word)))
     if m.chance(0.5):

@@ -32,7 +32,7 @@ from labhelpers.exercises.inputs import numbers
     ),
 )
 def rope_angles(positions: Tensor, head_dim: int, theta: float) -> Tensor:
-    """Angles in radians, float32 [T, D/2], for positions [T]: pair i turns theta^(-2i/D) a token."""
+    """Angles in radians, float32 [T, D/2], at positions [T]; pair i turns theta^(-2i/D) a token."""
     pair = torch.arange(head_dim // 2)
     speed = theta ** (-2 * pair / head_dim)  # [D/2]
     return positions[:, None] * speed
@@ -99,7 +99,7 @@ def _turn_case(tokens: int, heads: int, dim: int, length: float = 1.0) -> tuple[
         "A pair (a, b) turned by an angle becomes (a cos - b sin, b cos + a sin). In gpt-oss the "
         "pairs lie far apart: channel i belongs to channel i + D/2.",
         "`first, second = x.chunk(2, dim=-1)` gives both halves, [T, N, D/2]. cos and sin are "
-        "[T, D/2] and the same for all heads: `cos[:, None]`. Join with `torch.cat((..., ...), -1)`.",
+        "[T, D/2] and the same for all heads: `cos[:, None]`. Join with `torch.cat((.., ..), -1)`.",
     ),
 )
 def apply_rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ Pair = tuple[Tensor, Tensor]
 
 def _router_case(tokens: int, width: int, experts: int, top_k: int) -> tuple[Any, ...]:
     weight = numbers(experts, width, seed=1)
-    return numbers(tokens, width), weight, numbers(experts, seed=2), top_k
+    return numbers(tokens, width, scale=0.4), weight, numbers(experts, seed=2), top_k
 
 
 @exercise(
@@ -112,7 +112,7 @@ def _exchanged(hidden: Tensor, weight: Tensor, bias: Tensor, top_k: int) -> Pair
     minutes=15,
     difficulty=2,
     cases=[
-        Case("4 tokens, I = 5", lambda: (numbers(4, 10, scale=6), 1.702, 7.0)),
+        Case("4 tokens, I = 5", lambda: (numbers(4, 10, seed=2, scale=5), 1.702, 7.0)),
         Case("another alpha and limit", lambda: (numbers(3, 8, seed=1, scale=3), 0.6, 2.0)),
     ],
     axes=("token",),
@@ -168,7 +168,7 @@ def _up_free(gate_up: Tensor, alpha: float, limit: float) -> Tensor:
     return _combine(gate_up[..., ::2].clamp(max=limit), gate_up[..., 1::2], alpha)
 
 
-@swiglu.mistake("up was clamped from above only: the limit holds on both sides, the gate's does not.")
+@swiglu.mistake("up was clamped from above only: that is the gate's rule, up is cut on both sides.")
 def _up_above(gate_up: Tensor, alpha: float, limit: float) -> Tensor:
     gate, up = gate_up[..., ::2], gate_up[..., 1::2]
     return _combine(gate.clamp(max=limit), up.clamp(max=limit), alpha)
@@ -216,7 +216,7 @@ def _mix_case(tokens: int, width: int, experts: int, top_k: int) -> tuple[Any, .
     ],
     axes=("token",),
     hints=(
-        "For one token: ask each of its experts, multiply each answer by that expert's weight, add. "
+        "For one token: ask each of its experts, multiply each answer by its weight, add. "
         "Two loops, over tokens and over k, are a fine first version.",
         "Faster, an expert at a time: `token, slot = torch.where(expert_ids == e)`, then "
         "`out[token] += weights[token, slot, None] * expert(e, hidden[token])`, for every e "
@@ -270,7 +270,7 @@ def _overwrites(hidden: Tensor, expert_ids: Tensor, weights: Tensor, expert: Exp
     return out
 
 
-@mix_experts.mistake("The weight multiplies what goes into the expert: it belongs to what comes out.")
+@mix_experts.mistake("The weight multiplies the expert's input: it belongs to what comes out.")
 def _weighs_input(hidden: Tensor, expert_ids: Tensor, weights: Tensor, expert: Expert) -> Tensor:
     out = torch.zeros_like(hidden)
     for e in expert_ids.unique().tolist():

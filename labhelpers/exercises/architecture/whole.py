@@ -21,18 +21,17 @@ _PATIENCE = 60  # calls of step after which a loop is taken to be endless
 
 def _model(vocabulary: int = 11) -> Step:
     """A pretend model with a cache: its favourite token depends on all it was fed, in order."""
-    fed: list[int] = []
-    calls = 0
+    state, place, calls = 1, 0, 0
 
     def step(new_ids: Sequence[int]) -> Tensor:
-        nonlocal calls
+        nonlocal state, place, calls
         calls += 1
         if calls > _PATIENCE:
             raise RuntimeError(f"step was called {calls} times: does the loop ever end?")
-        fed.extend(int(i) for i in new_ids)
-        mixed = sum((place + 2) * (token + 1) ** 2 for place, token in enumerate(fed))
+        for token in new_ids:
+            state, place = (31 * state + 7 * int(token) + place**2) % 1009, place + 1
         logits = torch.zeros(vocabulary)
-        logits[mixed % vocabulary] = 1.0
+        logits[state % vocabulary] = 1.0
         return logits
 
     return step
@@ -47,9 +46,9 @@ def _turn(prompt: list[int], stop: set[int], most: int) -> tuple[Any, ...]:
     minutes=15,
     difficulty=2,
     cases=[
-        Case("one stop token", lambda: _turn([3, 1, 4], {7}, 20)),
-        Case("two stop tokens", lambda: _turn([2, 6], {0, 9}, 20)),
-        Case("a limit of 5 tokens", lambda: _turn([1, 5, 8, 2], {10}, 5)),
+        Case("one stop token", lambda: _turn([3, 1, 4], {6}, 20)),
+        Case("two stop tokens", lambda: _turn([2, 6], {4, 7}, 20)),
+        Case("a limit of 5 tokens", lambda: _turn([1, 5, 8, 2], {3}, 5)),
         Case("a stop token in the prompt", lambda: _turn([4, 10, 3], {10}, 6)),
     ],
     hints=(
@@ -94,7 +93,7 @@ def _never_stops(step: Step, prompt: list[int], stop: set[int], max_new_tokens: 
     return greedy.function(step, prompt, set(), max_new_tokens)
 
 
-@greedy.mistake("Only one stop token counts: gpt-oss has several, <|return|> and <|call|> among them.")
+@greedy.mistake("Only one stop token counts: gpt-oss has several, such as <|return|> and <|call|>.")
 def _one_stop(step: Step, prompt: list[int], stop: set[int], max_new_tokens: int) -> list[int]:
     return greedy.function(step, prompt, {min(stop)}, max_new_tokens)
 

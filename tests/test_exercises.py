@@ -1,0 +1,491 @@
+"""The mechanics of exercises, and chapter 1's: every wrong version by its own message."""
+
+from __future__ import annotations
+
+import json
+import linecache
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from labhelpers import exercises, preset
+from labhelpers.exercises import architecture as ex
+from labhelpers.exercises import core, judge
+from labhelpers.exercises.progress import data_folder, read, record
+
+ALL = exercises.all_exercises()
+WRONG = [(e, m) for e in ALL for m in e.mistakes]
+NAMES = [f"{e.name}-{m.function.__name__}" for e, m in WRONG]
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("LABHELPERS_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+# -- chapter 1's exercises -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("exercise", ALL, ids=lambda e: e.name)
+def test_an_exercise_is_complete(exercise):
+    assert exercise.judge(exercise.function).outcome == "right"
+    assert len(exercise.mistakes) >= 5 and len(exercise.hints) == 2
+    assert len({m.message for m in exercise.mistakes}) == len(exercise.mistakes)
+    assert 1 <= exercise.difficulty <= 3 and 5 <= exercise.minutes <= 30
+    assert exercise.function.__doc__
+
+
+def test_numbers_run_in_order():
+    assert [e.number for e in ex.EXERCISES] == [f"1.{i}" for i in range(1, len(ex.EXERCISES) + 1)]
+
+
+@pytest.mark.parametrize(("exercise", "mistake"), WRONG, ids=NAMES)
+def test_a_wrong_version_is_named(exercise, mistake):
+    card = exercise.judge(mistake.function)
+    assert card.outcome == "wrong"
+    assert card.lines[1] == mistake.message, "another mistake's message, or none"
+    assert len(card.lines) == 3
+    assert repr(card) == repr(exercise.judge(mistake.function))
+
+
+@pytest.mark.parametrize(("exercise", "mistake"), WRONG, ids=NAMES)
+def test_a_wrong_version_misses_the_tolerance_by_far(exercise, mistake):
+    errors = []
+    for case in exercise.cases:
+        got, expected = mistake.function(*case.make()), exercise.function(*case.make())
+        pairs = zip(got, expected, strict=True) if isinstance(expected, tuple) else [(got,
+                                                                                     expected)]
+        for a, b in pairs:
+            if isinstance(b, torch.Tensor):
+                errors.append(judge.largest_error(a, b))
+            else:
+                errors.append(float("inf") if a != b else 0.0)
+    assert max(errors) > 100 * exercise.tolerance
+
+
+# Other ways to write the same: all must pass.
+
+
+def layer_norm_free(x, weight, eps):
+    return F.rms_norm(x.float(), x.shape[-1:], weight.float(), eps).to(x.dtype)
+
+
+def norm_by_division(x, weight, eps):
+    wide = x.double()
+    root = (wide.pow(2).sum(-1, keepdim=True) / x.shape[-1] + eps).sqrt()
+    return (wide / root * weight.double()).to(x.dtype)
+
+
+def angles_by_outer(positions, head_dim, theta):
+    frequencies = 1.0 / theta ** (torch.arange(0, head_dim, 2).float() / head_dim)
+    return torch.outer(positions.float(), frequencies)
+
+
+def rope_by_rotate_half(x, cos, sin):
+    cos, sin = (torch.cat((t, t), -1)[:, None] for t in (cos, sin))
+    a, b = x.chunk(2, -1)
+    return x * cos + torch.cat((-b, a), -1) * sin
+
+
+def rope_by_complex(x, cos, sin):
+    a, b = x.chunk(2, -1)
+    turned = torch.complex(a, b) * torch.complex(cos, sin)[:, None]
+    return torch.cat((turned.real, turned.imag), -1)
+
+
+def kv_by_expand(kv, groups):
+    return kv[:, None].expand(-1, groups, -1, -1).flatten(0, 1)
+
+
+def kv_by_index(kv, groups):
+    return kv[torch.arange(len(kv) * groups) // groups]
+
+
+def route_softmax_first(hidden, weight, bias, top_k):
+    values, ids = F.linear(hidden, weight, bias).softmax(-1).topk(top_k)
+    return ids, values / values.sum(-1, keepdim=True)
+
+
+def route_by_sort(hidden, weight, bias, top_k):
+    logits, ids = F.linear(hidden, weight, bias).sort(descending=True)
+    return [ids[:, :top_k], logits[:, :top_k].softmax(-1)]
+
+
+def swiglu_by_shape(gate_up, alpha, limit):
+    gate, up = gate_up.unflatten(-1, (-1, 2)).unbind(-1)
+    gate, up = torch.minimum(gate, torch.tensor(limit)), up.clip(-limit, limit)
+    return gate / (1 + torch.exp(-alpha * gate)) * (1 + up)
+
+
+def mix_by_loops(hidden, expert_ids, weights, expert):
+    out = torch.zeros_like(hidden)
+    for t in range(len(hidden)):
+        for j in range(expert_ids.shape[1]):
+            out[t] = out[t] + weights[t, j] * expert(expert_ids[t, j], hidden[t])
+    return out
+
+
+def mix_all_experts(hidden, expert_ids, weights, expert):
+    share = torch.zeros(len(hidden), int(expert_ids.max()) + 1).scatter(1, expert_ids, weights)
+    return sum(share[:, e, None] * expert(e, hidden) for e in range(share.shape[1]))
+
+
+def block_with_names(x, norm_1, attention, norm_2, mlp):
+    after = attention(norm_1(x)) + x
+    return mlp(norm_2(after)).add(after)
+
+
+def greedy_token_by_token(step, prompt, stop, max_new_tokens):
+    for token in prompt[:-1]:
+        step([token])
+    out, last = [], prompt[-1]
+    for _ in range(max_new_tokens):
+        last = step([last]).argmax().item()
+        out += [last]
+        if last in stop:
+            return out
+    return out
+
+
+def greedy_with_tensors(step, prompt, stop, max_new_tokens):
+    out = [step(prompt).argmax()]
+    while out[-1].item() not in stop and len(out) < max_new_tokens:
+        out.append(step([out[-1]]).argmax())
+    return out
+
+
+def active_by_hand(c):
+    q, kv = c.num_attention_heads * c.head_dim, c.num_key_value_heads * c.head_dim
+    attention = c.hidden_size * (2 * q + 2 * kv) + q + 2 * kv + c.hidden_size
+    attention += c.num_attention_heads
+    expert = 3 * c.hidden_size * c.intermediate_size + 2 * c.intermediate_size + c.hidden_size
+    router = c.num_local_experts * (c.hidden_size + 1)
+    layer = attention + router + c.num_experts_per_tok * expert + 2 * c.hidden_size
+    return c.num_hidden_layers * layer + c.hidden_size + c.vocab_size * c.hidden_size
+
+
+VARIANTS = {
+    "rms_norm": (layer_norm_free, norm_by_division),
+    "rope_angles": (angles_by_outer,),
+    "apply_rope": (rope_by_rotate_half, rope_by_complex),
+    "repeat_kv": (kv_by_expand, kv_by_index),
+    "route": (route_softmax_first, route_by_sort),
+    "swiglu": (swiglu_by_shape,),
+    "mix_experts": (mix_by_loops, mix_all_experts),
+    "block": (block_with_names,),
+    "greedy": (greedy_token_by_token, greedy_with_tensors),
+    "active_parameters": (active_by_hand,),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "variant"), [(n, v) for n, vs in VARIANTS.items() for v in vs],
+    ids=lambda x: getattr(x, "__name__", x),
+)  # fmt: skip
+def test_correct_variants_pass(name, variant):
+    card = getattr(ex, name).judge(variant)
+    assert card.outcome == "right", repr(card)
+
+
+def test_every_exercise_has_a_variant():
+    assert set(VARIANTS) == {e.name for e in ex.EXERCISES}
+
+
+def test_solutions_equal_the_package():
+    from labhelpers.model.attention import sink_attention, visible
+    from labhelpers.model.moe import MLP, route, swiglu
+    from labhelpers.model.norm import RMSNorm
+    from labhelpers.model.rope import apply_rope, inverse_frequencies
+
+    torch.manual_seed(0)
+    config = preset("nano")
+    norm = RMSNorm(16, 1e-5)
+    torch.nn.init.normal_(norm.weight)
+    for dtype in (torch.float32, torch.bfloat16):
+        x = torch.randn(5, 16, dtype=dtype)
+        assert torch.equal(ex.rms_norm.function(x, norm.weight, 1e-5), norm(x))
+    plain = type(config)(**{**vars(config), "rope_scaling": None})
+    angles = ex.rope_angles.function(torch.arange(40), config.head_dim, config.rope_theta)
+    theirs = torch.arange(40)[:, None] * inverse_frequencies(plain)
+    assert torch.allclose(angles, theirs, rtol=1e-6)
+    q = torch.randn(7, 6, 8)
+    cos, sin = torch.randn(7, 4), torch.randn(7, 4)
+    package = apply_rope(q.transpose(0, 1)[None], cos[None], sin[None])[0].transpose(0, 1)
+    assert torch.equal(ex.apply_rope.function(q, cos, sin), package)
+    heads, kv = torch.randn(1, 6, 7, 8), torch.randn(1, 3, 7, 8)
+    seen = visible(torch.arange(7)[None], torch.arange(7)[None], None)
+    full = ex.repeat_kv.function(kv[0], 2)[None]
+    sinks = torch.randn(6)
+    shared, repeated = (sink_attention(heads, k, k, sinks, seen) for k in (kv, full))
+    assert torch.allclose(shared, repeated, atol=1e-6)
+    hidden, weight, bias = torch.randn(9, 16), torch.randn(8, 16), torch.randn(8)
+    ids, weights = ex.route.function(hidden, weight, bias, 4)
+    reference = route(hidden, weight, bias, 4)
+    assert torch.equal(ids, reference.expert_ids)
+    assert torch.allclose(weights, reference.weights, atol=1e-6)
+    gate_up = 8 * torch.randn(9, 12)
+    assert torch.equal(ex.swiglu.function(gate_up, 1.702, 7.0), swiglu(gate_up))
+    small = type(config)(**{**vars(config), "hidden_size": 16, "intermediate_size": 6})
+    mlp = MLP(small)
+    for parameter in mlp.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    with torch.no_grad():
+        routing = mlp.router(hidden)
+        mixed = ex.mix_experts.function(
+            hidden, routing.expert_ids, routing.weights, mlp.experts.expert
+        )
+        assert torch.allclose(mixed, mlp(hidden[None])[0], atol=1e-5)
+
+
+def test_greedy_equals_the_package():
+    from labhelpers.model import GptOss
+
+    config = type(preset("nano"))(
+        vocab_size=60, hidden_size=32, intermediate_size=16, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, head_dim=8, num_local_experts=4,
+        num_experts_per_tok=2, sliding_window=4,
+    )  # fmt: skip
+    torch.manual_seed(1)
+    model = GptOss(config).eval()
+    model.reset_parameters(std=0.3)
+    expected = list(model.generate([3, 5, 7], max_new_tokens=12, stop=set(), fast=False))
+    cache = model.new_cache()
+    with torch.no_grad():
+        ours = ex.greedy.function(
+            lambda ids: model(torch.tensor([ids]), cache=cache)[0, -1], [3, 5, 7], set(), 12
+        )
+    assert ours == expected
+
+
+# -- the mechanics ---------------------------------------------------------------------------
+
+
+def define(source: str, name: str = "reader_cell.py"):
+    """A function as a notebook defines it: its source is known to linecache only."""
+    scope: dict = {"torch": torch}
+    linecache.cache[name] = (len(source), None, source.splitlines(True), name)
+    exec(compile(source, name, "exec"), scope)
+    return next(v for k, v in scope.items() if k not in ("torch", "__builtins__"))
+
+
+@pytest.mark.parametrize("body", [
+    "...", '"""Doc."""\n    ...', '"""Doc."""', "pass", "# to do\n    ...",
+    '"""Doc."""\n    raise NotImplementedError', "raise NotImplementedError()",
+])  # fmt: skip
+def test_untouched_bodies(body, home, capsys):
+    stub = define(f"def rms_norm(x, weight: int, eps=1e-5, *, more=2):\n    {body}\n")
+    assert core.is_untouched(stub)
+    assert ex.rms_norm.check(stub) is ex.rms_norm.function
+    assert capsys.readouterr().out == (
+        "○ not attempted  exercise 1.1 rms_norm\n"
+        "Fill in the body, then run this cell again. "
+        "The notebook goes on with the course's version.\n"
+    )
+    assert not home.exists(), "an untouched notebook writes no file"
+
+
+@pytest.mark.parametrize("body", ["return x", "x = 1\n    ...", "return None or x", "x.float()"])
+def test_touched_bodies(body):
+    assert not core.is_untouched(define(f"def rms_norm(x, weight, eps):\n    {body}\n"))
+    assert not core.is_untouched(torch.relu)
+
+
+def test_right_returns_the_readers_function(capsys):
+    assert ex.route.check(route_softmax_first) is route_softmax_first
+    assert capsys.readouterr().out == (
+        "✓ right  exercise 1.5 route\n"
+        "All 2 inputs agree: 7 experts, 3 a token, 1 expert a token.\n"
+    )
+    assert read()[0]["architecture.route"]["outcome"] == "right"
+
+
+def test_wrong_text(capsys):
+    mistake = next(m for m in ex.greedy.mistakes if "left out" in m.message)
+    assert ex.greedy.check(mistake.function) is ex.greedy.function
+    assert capsys.readouterr().out == (
+        "✗ wrong  exercise 1.9 greedy\n"
+        "Input with one stop token: expected [8, 0, 7, 0, 1, 6], got [8, 0, 7, 0, 1].\n"
+        "The stop token is left out: whoever reads the turn needs it.\n"
+        "The notebook goes on with the course's version. Next: ex.greedy.hint()\n"
+    )
+
+
+def test_an_unknown_mistake_gets_no_name():
+    card = ex.swiglu.judge(lambda gate_up, alpha, limit: gate_up[..., ::2] * 3.14)
+    assert card.outcome == "wrong" and len(card.lines) == 2
+
+
+def test_raised_names_the_readers_line(capsys):
+    cell = define("def rms_norm(x, weight, eps):\n    y = x.float()\n    return y[99] * weight\n")
+    assert ex.rms_norm.check(cell) is ex.rms_norm.function
+    assert capsys.readouterr().out == (
+        "! raised  exercise 1.1 rms_norm\n"
+        "IndexError: index 99 is out of bounds for dimension 0 with size 3\n"
+        "in your line 3: return y[99] * weight\n"
+        "The notebook goes on with the course's version. Next: ex.rms_norm.hint()\n"
+    )
+
+
+def test_raised_is_the_same_on_every_run():
+    cell = define("def rms_norm(x, weight, eps):\n    raise ValueError(f'no {object()} `here`')\n")
+    first, second = (repr(ex.rms_norm.judge(cell)) for _ in range(2))
+    assert first == second and " at 0x" not in first
+    too_few = ex.rms_norm.judge(lambda x: x)
+    assert too_few.outcome == "raised" and "argument" in too_few.lines[0]
+
+
+def test_an_endless_loop_is_reported():
+    def rms(step, prompt, stop, max_new_tokens):
+        while True:
+            step(prompt)
+
+    assert "does the loop ever end" in repr(ex.greedy.judge(rms))
+
+
+def test_changing_the_input_is_wrong():
+    def in_place(x, norm_1, attention, norm_2, mlp):
+        x += attention(norm_1(x))
+        return x + mlp(norm_2(x))
+
+    card = ex.block.judge(in_place)
+    assert card.outcome == "wrong" and "in place" in card.lines[0]
+
+
+@pytest.mark.parametrize(("answer", "words"), [
+    (lambda h, *a: h.float() is None or None, "returned nothing"),
+    (lambda *a: torch.zeros(6, 3), "must return 2 things: `expert_ids, weights`"),
+    (lambda h, w, b, k: (torch.zeros(6, 2, dtype=torch.int64), torch.zeros(6, 3)),
+     "in `expert_ids`: expected shape `[6, 3]`, got `[6, 2]`"),
+    (lambda h, w, b, k: ex.route.function(h.double(), w.double(), b.double(), k),
+     "in `weights`: expected dtype `float32`, got `float64`"),
+    (lambda *a: ("ids", "weights"), "expected a tensor, got `str`"),
+    (lambda h, w, b, k: (ex.route.function(h, w, b, k)[0], torch.full((6, 3), torch.nan)),
+     "token 0: expected"),
+])  # fmt: skip
+def test_diagnosis_comes_in_order(answer, words):
+    card = ex.route.judge(answer)
+    assert card.outcome == "wrong" and words in card.lines[0], card.lines
+
+
+def test_numbers_get_as_many_decimals_as_they_need():
+    a = torch.tensor([[1.0, 2.0], [3.0, -1e-9]])
+    b = a.clone()
+    b[1, 0] += 0.0004
+    assert judge.difference(b, a, 1e-6, ("token",)) == (
+        "Token 1: expected `3.0000 0.0000`, got `3.0004 0.0000`."
+    )
+    assert judge.difference(a, a.clone(), 0.0) == ""
+
+
+@given(st.integers(0, 29), st.floats(1e-3, 1e3))
+@settings(max_examples=50, deadline=None)
+def test_any_changed_number_is_found(place, change):
+    expected = torch.linspace(-3, 3, 30).reshape(2, 3, 5)
+    got = expected.clone()
+    got.view(-1)[place] += change
+    text = judge.difference(got, expected, 1e-5, ("head", "token"))
+    assert text.startswith(f"Head {place // 15}, token {place % 15 // 5}: expected")
+
+
+# -- hints and solutions ---------------------------------------------------------------------
+
+
+def test_hints_come_one_by_one(capsys):
+    exercise = core.Exercise("9.9", ex.route.function, ex.route.cases, ("one", "two"), 5, 1, (),
+                             (), 1e-5)
+    for expected in ("Hint 1 of 2", "Hint 2 of 2", "Hint 2 of 2"):
+        exercise.hint()
+        assert expected in capsys.readouterr().out
+    exercise.hint(1)
+    assert "one" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="hints 1 to 2"):
+        exercise.hint(3)
+    assert read()[0]["architecture.route"]["hints"] == 2
+
+
+@pytest.mark.parametrize("exercise", ALL, ids=lambda e: e.name)
+def test_the_printed_solution_is_the_tested_function(exercise, capsys):
+    exercise.solution()
+    printed = capsys.readouterr().out.split("\n", 1)[1]
+    assert printed.startswith(f"def {exercise.name}(")
+    scope = dict(exercise.function.__globals__)
+    exec(printed, scope)
+    assert exercise.judge(scope[exercise.name]).outcome == "right"
+    assert scope[exercise.name].__code__.co_consts == exercise.function.__code__.co_consts
+
+
+def test_price_label():
+    assert repr(ex.route) == "Exercise 1.5 route\n15 minutes, middling"
+
+
+# -- the record ------------------------------------------------------------------------------
+
+
+def test_the_best_outcome_stays(home):
+    for outcome in ("raised", "wrong", "right", "wrong"):
+        assert record("architecture.route", outcome) == ""
+    entry = json.loads((home / "progress.json").read_text())["exercises"]["architecture.route"]
+    assert entry == {"outcome": "right", "tries": 4, "hints": 0, "solution": False}
+    assert [p.name for p in home.iterdir()] == ["progress.json"]
+
+
+@pytest.mark.parametrize("text", [
+    "", "{", "[]", "null", '{"exercises": []}',
+    '{"exercises": {"a": {"outcome": "?", "tries": 1}}}',
+    '{"exercises": {"a": 3}}', '{"exercises": {"a": {"outcome": "right", "tries": null}}}',
+    "[" * 100_000, "\udcff",
+])  # fmt: skip
+def test_a_damaged_file_is_kept_aside(home, text):
+    home.mkdir()
+    raw = text.encode("utf-8", "surrogateescape")
+    (home / "progress.json").write_bytes(raw)
+    (home / "progress.damaged-1.json").write_text("an older one")
+    note = record("architecture.route", "right")
+    assert note == (
+        "The progress file was damaged: it is kept as progress.damaged-2.json, a new one begins."
+    )
+    assert (home / "progress.damaged-2.json").read_bytes() == raw
+    assert (home / "progress.damaged-1.json").read_text() == "an older one"
+    assert read()[0]["architecture.route"]["outcome"] == "right"
+
+
+def test_a_crash_while_writing_leaves_the_old_file(home, monkeypatch):
+    record("architecture.route", "wrong")
+    before = (home / "progress.json").read_bytes()
+
+    def crash(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", crash)
+    assert "No space left" in record("architecture.route", "right")
+    assert (home / "progress.json").read_bytes() == before
+    assert [p.name for p in home.iterdir()] == ["progress.json"]
+
+
+def test_no_place_to_write_is_said_and_survived(tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("LABHELPERS_HOME", str(tmp_path / "file" / "below"))
+    assert ex.route.check(route_by_sort) is route_by_sort
+    assert "Progress is not saved" in capsys.readouterr().out
+
+
+def test_under_pytest_the_folder_is_temporary(monkeypatch):
+    monkeypatch.delenv("LABHELPERS_HOME")
+    assert Path.home() not in data_folder().parents or "tmp" in str(data_folder())
+
+
+def test_progress_as_picture_and_text():
+    ex.route.check(route_by_sort)
+    ex.swiglu.check(lambda gate_up, *a: gate_up)
+    picture = exercises.progress()
+    lines = repr(picture).split("\n")
+    assert lines[4] == "✓ right          1.5 route" and lines[5] == "✗ wrong          1.6 swiglu"
+    assert lines[0] == "○ not attempted  1.1 rms_norm" and len(lines) == len(ALL)
+    assert picture.figure.axes[0].get_title(loc="left") == "1 of 10 exercises are right"
+    assert len(picture.png()) < 60_000
