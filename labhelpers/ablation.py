@@ -114,7 +114,7 @@ def _cost(model: GptOss, hidden: Tensor, targets: Tensor) -> Tensor:
 
 def _gate(model: GptOss, layer: int, keep: Tensor) -> Any:
     """Multiply what each head says by keep [B or 1, 1, N] before the output projection."""
-    attention = model.model.layers[layer].self_attn
+    attention: Any = model.model.layers[layer].self_attn
     factor = keep.repeat_interleave(attention.head_dim, dim=-1)  # [B or 1, 1, N * D]
     return attention.o_proj.register_forward_pre_hook(
         lambda _module, given: (given[0] * factor.to(given[0].dtype),)

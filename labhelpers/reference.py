@@ -23,8 +23,9 @@ def load_reference(folder: str | Path = "nano") -> Any:
 
     Raises OSError (transformers') if the folder holds no model.
     """
-    from transformers import GptOssForCausalLM, Mxfp4Config
+    from transformers import GptOssForCausalLM
     from transformers.utils import logging
+    from transformers.utils.quantization_config import Mxfp4Config
 
     if str(folder) == "nano":
         folder = Path(str(resources.files("labhelpers"))) / "nano"

@@ -10,8 +10,10 @@ Limits: two notebooks that finish an exercise in the same instant may lose one o
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
+import shutil
 import sys
 import tempfile
 from functools import lru_cache
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from labhelpers.viz.look import Picture
 
 FILE = "progress.json"
+_COLUMNS = 3  # of the picture
 _RANK = {"not attempted": 0, "raised": 1, "wrong": 2, "right": 3}
 
 
@@ -43,7 +46,9 @@ def data_folder() -> Path:
 
 @lru_cache(maxsize=1)
 def _temporary_folder() -> Path:
-    return Path(tempfile.mkdtemp(prefix="labhelpers-"))
+    path = tempfile.mkdtemp(prefix="labhelpers-")
+    atexit.register(shutil.rmtree, path, ignore_errors=True)
+    return Path(path)
 
 
 def read() -> tuple[dict[str, dict[str, Any]], str]:
@@ -119,21 +124,21 @@ def draw(exercises: list[Exercise]) -> Picture:
 
     entries, note = read()
     outcomes = [entries.get(e.key, {}).get("outcome", "not attempted") for e in exercises]
-    rows = -(-len(exercises) // 4)
+    rows = -(-len(exercises) // _COLUMNS)
     with look.style():
         fig, axes = look.figure(height=min(4.0, max(1.6, 0.7 + 0.42 * rows)))
         for place, (exercise, outcome) in enumerate(zip(exercises, outcomes, strict=True)):
-            row, column = divmod(place, 4)
+            row, column = divmod(place, _COLUMNS)
             mark = OUTCOMES[outcome]
             axes.add_patch(FancyBboxPatch(
-                (column + 0.04, row + 0.12), 0.92, 0.76, boxstyle="round,pad=0,rounding_size=0.05",
+                (column + 0.03, row + 0.12), 0.94, 0.76, boxstyle="round,pad=0,rounding_size=0.05",
                 facecolor=look.neutral("paper") if mark.hollow else look.tone(mark.hue, "fill"),
                 edgecolor=look.tone(mark.hue, "line"),
                 linestyle="--" if mark.bar == "dashed" else "-",
             ))  # fmt: skip
             axes.text(column + 0.1, row + 0.5, f"{mark.glyph} {exercise.title}", va="center",
                       size=9)
-        axes.set(xlim=(0, 4), ylim=(rows, 0))
+        axes.set(xlim=(0, _COLUMNS), ylim=(rows, 0))
         axes.set_axis_off()
         axes.set_title(f"{outcomes.count('right')} of {len(exercises)} exercises are right")
     lines = [f"{OUTCOMES[o].glyph} {o:13}  {e.title}" for e, o in zip(exercises, outcomes,

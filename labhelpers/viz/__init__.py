@@ -6,7 +6,10 @@ import Parity` reaches the module.
 """
 
 from labhelpers.viz import look
+from labhelpers.viz.attention import attention_row
 from labhelpers.viz.conversation import conversation, tokens
+from labhelpers.viz.curves import swiglu_curve
+from labhelpers.viz.heads import head_map
 from labhelpers.viz.lens import lens_table, logit_lens
 from labhelpers.viz.look import Picture, use
 from labhelpers.viz.parameters import active_bars, byte_bars, parameter_bars
@@ -22,6 +25,7 @@ from labhelpers.viz.routing import (
     token_routing,
 )
 from labhelpers.viz.stream import Completion, stream
+from labhelpers.viz.table import table
 from labhelpers.viz.widgets import Explorer, routing_widget, sentence_routing, show
 
 __all__ = [
@@ -30,11 +34,13 @@ __all__ = [
     "Picture",
     "Routings",
     "active_bars",
+    "attention_row",
     "byte_bars",
     "conversation",
     "expert_bars",
     "expert_load",
     "expert_pairs",
+    "head_map",
     "lens_table",
     "logit_lens",
     "look",
@@ -47,6 +53,8 @@ __all__ = [
     "sentence_routing",
     "show",
     "stream",
+    "swiglu_curve",
+    "table",
     "token_experts",
     "token_routing",
     "tokens",

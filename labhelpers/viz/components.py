@@ -128,7 +128,14 @@ def code(text: str) -> str:
 def inline(text: str) -> str:
     """Prose in which `backquotes` mark code, as in Markdown."""
     pieces = text.split("`")
-    return "".join(code(p) if i % 2 else escape(p) for i, p in enumerate(pieces))
+    return "".join(_short_code(p) if i % 2 else escape(p) for i, p in enumerate(pieces))
+
+
+def _short_code(text: str) -> str:
+    """Code that is not broken over two lines unless it must be (a row of numbers, a call)."""
+    if len(text) > 60 or "\n" in text:
+        return code(text)
+    return f'<code style="white-space:nowrap">{html.escape(text, quote=True)}</code>'
 
 
 def indent(text: str, by: int = 4) -> str:

@@ -92,7 +92,7 @@ class MessageView(Component):
         # JupyterLab floats dt and dd, which takes the view apart: undone here.
         flat = "float:none;width:auto;margin:0"
         return (
-            f'<div style="{bar(self.mark)}"><dt style="{flat};font-weight:inherit">'
+            f'<div style="{bar(self.mark)}"><dt style="{flat};font-weight:normal">'
             f'{chip(self._title(), self.mark)}{after}</dt>'
             f'<dd style="{flat};padding:3px 0 0 0">{body}</dd></div>'
         )

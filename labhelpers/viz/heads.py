@@ -31,7 +31,7 @@ def head_map(values: Tensor, unit: str, title: str | None = None) -> look.Pictur
         ticks(axes, "x", heads)
         ticks(axes, "y", layers)
         axes.set_title(title or "What each head is needed for")
-    order = values.flatten().argsort(descending=True)[:3].tolist()
+    order = values.flatten().argsort(descending=True, stable=True)[:3].tolist()
     named = ", ".join(
         f"head {i % heads} of layer {i // heads} ({values.flatten()[i].item():.1f})" for i in order
     )

@@ -20,6 +20,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -150,6 +151,12 @@ def use() -> None:
     shell.display_formatter.formatters["image/png"].for_type(Figure, _png_for_notebook)
 
 
+def wrapped(text: str) -> str:
+    """Lines of at most 88 characters: a notebook cell breaks longer ones inside words."""
+    lines = (textwrap.fill(t, 88, subsequent_indent="  ") for t in text.split("\n"))
+    return "\n".join(lines)
+
+
 class Picture:
     """A finished figure and its key sentence; a notebook shows the one above the other.
 
@@ -174,4 +181,4 @@ class Picture:
         title = next((a.get_title(loc="left") for a in self.figure.axes), "")
         bundle = {"image/png": data, "text/plain": f"Figure: {title}"}
         display(bundle, raw=True, metadata={"image/png": size})
-        print(self.text)
+        print(wrapped(self.text))

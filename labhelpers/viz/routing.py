@@ -189,8 +189,8 @@ def token_routing(
     cut = f" The first {len(shown)} of {len(routings.ids)} tokens." if len(shown) < len(
         routings.ids) else ""
     text = (
-        f"Layer {layer}: {piece(shown[0], tokenizer)} goes to experts "
-        f"{', '.join(map(str, first))}, the first with weight "
+        f"Layer {layer}: the first token, {piece(shown[0], tokenizer)}, goes to experts "
+        f"{', '.join(map(str, first))}; expert {first[0]} has the largest weight, "
         f"{routings.weights[layer, 0, 0]:.2f}.{cut}"
     )
     return look.Picture(fig, text, table)

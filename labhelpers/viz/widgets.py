@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from labhelpers.viz.components import in_notebook, inline
+from labhelpers.viz.look import wrapped
 from labhelpers.viz.routing import record_routing, token_routing
 from labhelpers.viz.stream import is_static
 
@@ -40,7 +41,7 @@ def show(widget: Any, what: str, below: str = BELOW) -> None:
     from IPython.display import display
 
     if is_static() or not in_notebook():
-        print(f"Interactive: {what}. Run this cell to use it. {below}".rstrip())
+        print(wrapped(f"Interactive: {what}. Run this cell to use it. {below}".rstrip()))
         return
     view = {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}
     text = f"Interactive: {what}. {below}".rstrip()

@@ -56,12 +56,14 @@ def _math(m: Maker, effort: str) -> tuple[Turn, Turn]:
 
 def _again(m: Maker, effort: str) -> tuple[Turn, Turn, list[dict[str, Any]]]:
     row = functions.rename(m, m.rng.choice(m.rows("functions")))
-    request = m.rng.choice(row["requests"])
+    follow = m.rng.choice(row["followups"])
+    # An option of the first call that the second does not name would leave its value undecided.
+    same = [r for r in row["requests"] if set(r["args"]) <= set(follow["args"])]
+    request = m.rng.choice(same or row["requests"])
     values = draw(m, row["slots"])
     args = typed(row, bind(request["args"], values, {}))
     done, _ = finish(m, "low", row, args)
     first = (Message.user(m.fill(m.dress(request["text"]), values)), *done)
-    follow = m.rng.choice(row["followups"])
     values = draw(m, row["slots"])
     rows = offer(m, row)
     again = typed(row, bind(follow["args"], values, args))

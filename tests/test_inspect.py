@@ -1,0 +1,203 @@
+"""Looking inside: activations, head ablation, the reference, the real-thing cell, new pictures."""
+
+import re
+from html import unescape
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from labhelpers import checkpoint, real_thing
+from labhelpers.ablation import head_effects, heads_off
+from labhelpers.activations import record
+from labhelpers.config import GptOssConfig, YarnConfig
+from labhelpers.model import GptOss
+from labhelpers.viz.attention import attention_row
+from labhelpers.viz.curves import swiglu_curve
+from labhelpers.viz.heads import head_map
+from labhelpers.viz.table import table
+
+CONFIG = GptOssConfig(
+    vocab_size=97, hidden_size=64, intermediate_size=32, num_hidden_layers=3,
+    num_attention_heads=6, num_key_value_heads=2, head_dim=16, num_local_experts=5,
+    num_experts_per_tok=2, sliding_window=7, rope_scaling=YarnConfig(),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def model() -> GptOss:
+    made = GptOss(CONFIG)
+    with torch.no_grad():
+        generator = torch.Generator().manual_seed(0)
+        for parameter in made.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.15)
+    return made.eval()
+
+
+IDS = [(7 * i * i + 3 * i) % 97 for i in range(20)]
+
+
+# Activations -------------------------------------------------------------------------------
+
+
+def test_parts_are_recorded_without_the_batch(model: GptOss) -> None:
+    seen = record(model, IDS)
+    assert seen.output("embed_tokens").shape == (20, 64)
+    assert seen.input("layers.0").shape == (20, 64)
+    assert seen.output("lm_head").shape == (20, 97)
+    with torch.inference_mode():
+        assert torch.equal(seen.output("lm_head"), model(torch.tensor([IDS]))[0])
+
+
+def test_each_part_can_be_run_again_on_its_input(model: GptOss) -> None:
+    seen = record(model, torch.tensor([IDS]))
+    part = model.model.layers[1].mlp
+    with torch.inference_mode():
+        again = part(seen.input("layers.1.mlp")[None])[0]
+    assert torch.allclose(again, seen.output("layers.1.mlp"))
+
+
+def test_hooks_are_gone_afterwards(model: GptOss) -> None:
+    record(model, IDS)
+    with pytest.raises(ValueError, match="one sequence"):
+        record(model, torch.zeros(2, 3, dtype=torch.int64))
+    assert not any(m._forward_hooks for m in model.modules())
+
+
+def test_unknown_part_names_near_ones(model: GptOss) -> None:
+    with pytest.raises(ValueError, match=r"layers\.0\.mlp\.router"):
+        record(model, IDS).output("layers.9.mlp.router")
+
+
+def test_transformers_reference_has_the_same_activations(model: GptOss, tmp_path) -> None:
+    from labhelpers.reference import load_reference
+
+    checkpoint.save(model, tmp_path)
+    ours = checkpoint.load_model(tmp_path, torch.float32, torch.device("cpu"))
+    reference = load_reference(tmp_path)
+    assert all(p.dtype == torch.float32 for p in reference.parameters())
+    a, b = record(ours, IDS), record(reference, IDS)
+    for name in ("layers.0.self_attn", "layers.2.mlp", "layers.1", "norm", "lm_head"):
+        assert torch.allclose(a.input(name), b.input(name), atol=1e-5), name
+        assert torch.allclose(a.output(name), b.output(name), atol=1e-5), name
+    for layer in range(3):
+        (ids, weights), (their_ids, their_weights) = a.routing(layer), b.routing(layer)
+        assert torch.equal(ids, their_ids) and torch.allclose(weights, their_weights, atol=1e-5)
+        assert torch.allclose(weights.sum(-1), torch.ones(20))
+    assert len(b.outputs("rotary_emb")) == 2
+
+
+# Ablation ----------------------------------------------------------------------------------
+
+
+def test_heads_off_equals_zero_columns(model: GptOss) -> None:
+    ids = torch.tensor([IDS])
+    with torch.inference_mode():
+        whole = model(ids)
+        with heads_off(model, [(1, 4), (1, 0)]):
+            silent = model(ids)
+        weight = model.model.layers[1].self_attn.o_proj.weight
+        kept = weight.clone()
+        weight[:, 64:80] = 0  # head 4
+        weight[:, 0:16] = 0  # head 0
+        expected = model(ids)
+        weight.copy_(kept)
+        assert torch.allclose(silent, expected, atol=1e-6)
+        assert not torch.allclose(silent, whole, atol=1e-3)
+        assert torch.equal(model(ids), whole)
+
+
+def test_heads_off_refuses_heads_that_do_not_exist(model: GptOss) -> None:
+    with pytest.raises(ValueError, match="no head 6 in a layer 0"), heads_off(model, [(0, 6)]):
+        pass
+
+
+@pytest.mark.parametrize("prompt", [1, 5, 12])
+def test_head_effects_equal_one_run_a_head(model: GptOss, prompt: int) -> None:
+    start, text = IDS[:prompt], IDS[prompt:]
+    effects = head_effects(model, start, text)
+    assert effects.shape == (3, 6, len(text))
+    targets = torch.tensor(text)
+
+    def cost(off: list[tuple[int, int]]) -> torch.Tensor:
+        cache = model.new_cache()
+        with torch.inference_mode():
+            if prompt > 1:
+                model(torch.tensor([start[:-1]]), cache=cache)
+            with heads_off(model, off):
+                logits = model(torch.tensor([[start[-1], *text[:-1]]]), cache=cache)[0]
+        return F.cross_entropy(logits, targets, reduction="none")
+
+    for layer, head in [(0, 0), (1, 5), (2, 3)]:
+        rise = cost([(layer, head)]) - cost([])
+        assert rise.abs().max() > 1e-3  # else the comparison proves nothing
+        assert torch.allclose(effects[layer, head], rise, atol=1e-4)
+
+
+def test_head_effects_needs_both_texts(model: GptOss) -> None:
+    with pytest.raises(ValueError, match="prompt"):
+        head_effects(model, [], [1, 2])
+
+
+# The real thing ----------------------------------------------------------------------------
+
+
+def test_static_runs_never_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LABHELPERS_STATIC", "1")
+    assert real_thing.why_not() == (
+        "gpt-oss-20b was not loaded: this page is made on a CPU, without a network."
+    )
+
+
+def test_an_expert_is_described_by_what_lies_in_memory(model: GptOss) -> None:
+    assert real_thing.describe_expert(model) == (
+        "one expert: float32, 0.02 MB, 32.00 bits a weight: unpacked"
+    )
+    # As transformers keeps it on a GPU: Triton's wrapper, and the scales in another object.
+    def wrapped(*shape: int) -> SimpleNamespace:
+        return SimpleNamespace(storage=SimpleNamespace(data=torch.zeros(shape, dtype=torch.uint8)))
+
+    def scales(*shape: int) -> SimpleNamespace:
+        return SimpleNamespace(weight_scale=wrapped(*shape))
+
+    experts = SimpleNamespace(
+        gate_up_proj=wrapped(5, 64, 32), gate_up_proj_precision_config=scales(5, 64, 2),
+        down_proj=wrapped(5, 64, 16), down_proj_precision_config=scales(5, 64, 1),
+    )  # fmt: skip
+    layer = SimpleNamespace(mlp=SimpleNamespace(experts=experts))
+    packed = SimpleNamespace(config=CONFIG, model=SimpleNamespace(layers=[layer]))
+    assert real_thing.describe_expert(packed) == (
+        "one expert: uint8, 0.00 MB, 4.25 bits a weight: packed, as stored"
+    )
+
+
+# Pictures and tables -----------------------------------------------------------------------
+
+
+def test_table_reads_the_same_in_both_forms() -> None:
+    made = table(["", "a", "b"], [["x", 12345, -0.001], ["y <z>", True, 2.5]])
+    assert repr(made).split("\n")[1].split() == ["x", "12,345", "0.00"]
+    text = unescape(re.sub(r"<[^>]*>", " ", made.html()))
+    assert text.split() == repr(made).split()
+    with pytest.raises(ValueError, match="2 cells"):
+        table(["a", "b"], [[1]])
+
+
+def test_attention_row_gives_the_sink_what_is_missing() -> None:
+    picture = attention_row([0.1, 0.2, 0.3, 0.0], list("abcd"), query=2, window=2)
+    assert picture.data[0] == pytest.approx(0.4)
+    assert "The sink takes 0.40; of the tokens, c (position 2)" in picture.text
+    long = attention_row([0.01] * 60, ["w"] * 60, query=59, newest=10)
+    assert long.data[1] == pytest.approx(0.5) and len(long.data) == 12
+    assert "50 tokens before the last 10 get 0.50" in long.text
+    with pytest.raises(ValueError, match="query 4"):
+        attention_row([0.1] * 4, list("abcd"), query=4)
+
+
+def test_pictures_are_small() -> None:
+    assert head_map(torch.eye(8), "nats").text.startswith("Largest: head 0 of layer 0 (1.0)")
+    for picture in (head_map(torch.randn(8, 8), "nats"), swiglu_curve()):
+        assert len(picture.png()) < 60_000
+    with pytest.raises(ValueError, match="layers, heads"):
+        head_map(torch.zeros(3), "nats")
