@@ -31,9 +31,8 @@ lint:  ## Style and types of code and notebooks; the workflow too where actionli
 bench:  ## Decode speed of nano, as a ratio to transformers
 	$(START) run lab python -m benchmarks.decode $(ARGS)
 
-nano:  ## Train nano anew (training/README.md says how long that takes), then evaluate it
-	$(START) run test python -m training.train $(ARGS)
-	$(START) run test python -m training.evaluate
+nano:  ## Make nano anew: vocabulary, training, export, evaluation (ARGS=--cpu-smoke: a toy)
+	$(START) run test python -m training.nano $(ARGS)
 
 evaluate:  ## The table of nano's skills, from the weights that are here
 	$(START) run test python -m training.evaluate $(ARGS)

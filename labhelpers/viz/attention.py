@@ -52,7 +52,7 @@ def attention_row(
     first = 0 if window is None else max(0, query - window + 1)
     kind = look.concept("attention", "full" if window is None else "sliding_window")
     with look.style():
-        fig, axes = look.figure(height=2.7)
+        fig, axes = look.figure(height=3.2)
         top = 1.18 * max(*values, sink)
         if window is not None:
             axes.axvspan(first - 0.5, query + 0.5, color=look.tone("blue", "fill"), zorder=0,

@@ -24,7 +24,7 @@ def head_map(values: Tensor, unit: str, title: str | None = None) -> look.Pictur
     layers, heads = values.shape
     with look.style():
         fig, axes = look.figure(height=min(4.0, max(2.2, 1.1 + 0.3 * layers)))
-        # Two decimals would print -0.00: heads without an effect show none.
+        # Heads without an effect show no number: -0.0 would say less than nothing.
         words = [[f"{v:.1f}" if abs(v) >= 0.05 else "" for v in row] for row in values.tolist()]
         draw_heatmap(axes, values.tolist(), unit, signed=True, words=words)
         axes.set(xlabel="head", ylabel="layer")
@@ -33,6 +33,6 @@ def head_map(values: Tensor, unit: str, title: str | None = None) -> look.Pictur
         axes.set_title(title or "What each head is needed for")
     order = values.flatten().argsort(descending=True, stable=True)[:3].tolist()
     named = ", ".join(
-        f"head {i % heads} of layer {i // heads} ({values.flatten()[i].item():.1f})" for i in order
+        f"head {i % heads} of layer {i // heads} ({values.flatten()[i].item():.2f})" for i in order
     )
     return look.Picture(fig, f"Largest: {named}.", values)

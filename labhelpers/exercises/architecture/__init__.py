@@ -22,4 +22,4 @@ EXERCISES = (
     active_parameters,
 )
 
-__all__ = ["EXERCISES", *sorted(e.name for e in EXERCISES)]  # noqa: PLE0604
+__all__ = ["EXERCISES", *sorted(e.name for e in EXERCISES)]
