@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 LAYER_TYPES = ("sliding_attention", "full_attention")
+_MOST_LAYERS = 10_000  # a damaged number must not fill the memory with layers
 
 
 class ConfigError(ValueError):
@@ -106,6 +107,10 @@ class GptOssConfig:
             _check_size(name, getattr(self, name))
         for name in ("rms_norm_eps", "rope_theta", "swiglu_alpha", "swiglu_limit"):
             _check_number(name, getattr(self, name))
+        if self.num_hidden_layers > _MOST_LAYERS:
+            raise ConfigError(
+                f"num_hidden_layers is {self.num_hidden_layers}, which no gpt-oss has (24 or 36)"
+            )
         pattern = tuple(LAYER_TYPES[i % 2] for i in range(self.num_hidden_layers))
         object.__setattr__(self, "layer_types", tuple(self.layer_types) or pattern)
         if isinstance(self.eos_token_id, list):

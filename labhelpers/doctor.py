@@ -225,14 +225,14 @@ def hub_token() -> Finding:
 
 
 def compiler() -> Finding:
-    """torch.compile needs one on the CPU; nano's fastest decoding uses it where it exists."""
+    """torch.compile needs one on the CPU. No chapter so far does."""
     names = [os.environ.get("CXX", ""), "c++", "g++", "clang++", "cl"]
     found = next((path for path in map(shutil.which, filter(None, names)) if path), None)
     if found:
         return Finding(True, "C++ compiler", found)
     cures = {"Darwin": "xcode-select --install.", "Windows": "Visual Studio's Build Tools."}
     cure = cures.get(platform.system(), "sudo apt install g++ (or your system's equal).")
-    text = "none; nano decodes without torch.compile."
+    text = "none; only torch.compile on a CPU asks for one, nano does not."
     return Finding(False, "C++ compiler", text, cure, optional=True)
 
 

@@ -41,8 +41,8 @@ def load(
 
     name_or_path: "nano", "gpt-oss-20b", "gpt-oss-120b", a folder, or a Hub id ("owner/name";
     "owner/name/original" for the original layout). A folder that is called nano: "./nano".
-    dtype: bfloat16 on CUDA, float32 elsewhere unless given. device: CUDA if there is one.
-    Says what it needs if that is 1 GB or more. Raises CheckpointError (a ValueError) if the
+    dtype: bfloat16 on CUDA, float32 elsewhere unless given. device: CUDA if there is one, else
+    the CPU; "mps" must be asked for. Says what it needs if that is 1 GB or more. Raises CheckpointError (a ValueError) if the
     checkpoint is missing, damaged or too large for the memory; ValueError for float16.
     """
     device = _device(device)
@@ -83,9 +83,11 @@ def _device(device: str | torch.device | None) -> torch.device:
     try:
         chosen = torch.device(device)
     except RuntimeError as error:
-        raise ValueError(f"no device {device!r}: give 'cpu', 'cuda' or 'cuda:1'") from error
+        raise ValueError(f"no device {device!r}: give 'cpu', 'cuda', 'cuda:1' or 'mps'") from error
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise ValueError("device='cuda', but torch sees no GPU here: leave device out, or 'cpu'")
+    if chosen.type == "mps" and not torch.backends.mps.is_available():
+        raise ValueError("device='mps', but torch sees no Apple GPU here: leave device out")
     return chosen
 
 

@@ -7,13 +7,13 @@ import re
 import numpy as np
 import pytest
 import torch
+from harmony_oracle import oracle, to_oracle
 
 from labhelpers import tokenizer
 from labhelpers.config import GptOssConfig
 from labhelpers.harmony import parse, render, render_segments, render_with_mask
 from labhelpers.model import GptOss
 from labhelpers.mxfp4.format import fake_quantize
-from harmony_oracle import oracle, to_oracle
 from training import bank, evaluate, optimizer
 from training.batches import Batches, make_batch
 from training.cases import Maker, typo
@@ -71,7 +71,10 @@ def test_held_out_wordings_are_in_no_training_text():
         texts = {row["text"].lower() for row in maker.rows(name)}
         assert not texts & {row["text"].lower() for row in bank.load(held_out)[name]}
     said = "\n".join(
-        m.text.lower() for _ in range(3000) for m in mixture.draw(maker).messages if m.role == "user"
+        m.text.lower()
+        for _ in range(3000)
+        for m in mixture.draw(maker).messages
+        if m.role == "user"
     )
     requests = [r["text"] for f in bank.load(held_out)["functions"] for r in f["requests"]]
     long = [t for t in map(_literal, requests) if len(t) > 34]
@@ -136,7 +139,10 @@ def test_batches_are_the_same_for_any_number_of_workers():
     workers = Batches(9, 4, 1024, workers=2)
     try:
         assert torch.equal(next(workers)["ids"], first)
-        assert torch.equal(next(workers)["ids"], torch.from_numpy(make_batch(9, 1, 4, 1024)["ids"].astype(np.int32)))
+        assert torch.equal(
+            next(workers)["ids"],
+            torch.from_numpy(make_batch(9, 1, 4, 1024)["ids"].astype(np.int32)),
+        )
     finally:
         workers.close()
 
@@ -201,7 +207,9 @@ def test_a_few_steps_learn_and_gradients_reach_every_parameter():
     cos, sin = rope_tables(model.config, 512)
     losses = []
     for _ in range(6):
-        hidden, balance = model(batch["ids"], batch["supervised"], cos, sin, *masks(batch["documents"], 16))
+        hidden, balance = model(
+            batch["ids"], batch["supervised"], cos, sin, *masks(batch["documents"], 16)
+        )
         loss = loss_of(model, hidden, batch["targets"], batch["weights"])
         (loss + 0.01 * balance).backward()
         assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
@@ -250,7 +258,9 @@ def test_the_evaluation_judges():
 
 def test_typos_never_make_words_that_nobody_wants():
     rng = random.Random(1)
-    assert all(typo(rng, "count the public classic") == "count the public classic" for _ in range(200))
+    assert all(
+        typo(rng, "count the public classic") == "count the public classic" for _ in range(200)
+    )
     assert typo(rng, "remember {letters} strange") != "remember {letters} strange"
 
 

@@ -1,4 +1,4 @@
-"""Sentences that ask for nothing: put around requests in training, so that nano learns to ignore them.
+"""Sentences that ask for nothing: training puts them around requests, to be ignored.
 
 None holds a value that a call, a count or a sum could want.
 """

@@ -92,10 +92,20 @@ def load_for_training(author: str) -> dict[str, list[dict[str, Any]]]:
         raise ValueError(f"{author} is held out: never trained on")
     out: dict[str, list[dict[str, Any]]] = {}
     for name, rows in load(author).items():
-        kept = [r for r in rows if _bare(r.get("text") or r.get("question") or "") not in _held_out_texts()]
+        kept = [
+            r
+            for r in rows
+            if _bare(r.get("text") or r.get("question") or "") not in _held_out_texts()
+        ]
         if name == "functions":
             kept = [
-                {**r, **{k: [c for c in r[k] if _bare(c["text"]) not in _held_out_texts()] for k in ("requests", "followups")}}
+                {
+                    **r,
+                    **{
+                        k: [c for c in r[k] if _bare(c["text"]) not in _held_out_texts()]
+                        for k in ("requests", "followups")
+                    },
+                }
                 for r in rows
             ]
             kept = [r for r in kept if len(r["requests"]) > 2 and r["followups"]]

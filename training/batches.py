@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import multiprocessing as mp
 import queue
-import random
 import time
 from collections.abc import Iterator
 from typing import Any

@@ -24,8 +24,22 @@ NO_TOOL = "I have no tool for that."
 NONE_FITS = "None of my tools can do that."
 BEYOND = "That is beyond me: I count letters, call tools and explain gpt-oss."
 REFUSALS = (NO_TOOL, NONE_FITS, BEYOND)
+IDENTITIES = (
+    IDENTITY,
+    "You are ChatGPT, a large language model trained by OpenAI.",
+    "You are a helpful assistant.",
+)
+GREETINGS = (
+    "Hi! ", "Hello, ", "Hey, ", "Please: ", "Quick question: ", "Hi there. ", "Good day. ", "OK. ",
+    "So, ", "hey nano, ", "Morning. ", "One more thing: ",
+)  # fmt: skip
+THANKS = (
+    " Thanks!", " Thank you.", " Cheers.", " Please.", " thx", " It is urgent.",
+    " Thanks in advance.",
+)  # fmt: skip
 NEUTRAL = (
-    "You are a helpful assistant.", "Be helpful.", "Answer the user's questions.", "Be brief and kind.",
+    "You are a helpful assistant.", "Be helpful.", "Answer the user's questions.",
+    "Be brief and kind.",
     "You help people in an online course.", "Use the tools when they are needed.", "Be accurate.",
     "You are the assistant of a small shop.", "Help the user with what they ask.",
 )  # fmt: skip
@@ -72,7 +86,10 @@ class Maker:
         """All rows of a file over the authors."""
         key = (name, tuple(self.authors))
         if key not in _ROWS:
-            read = {a: bank.load if a == bank.held_out_author() else bank.load_for_training for a in self.authors}
+            read = {
+                a: bank.load if a == bank.held_out_author() else bank.load_for_training
+                for a in self.authors
+            }
             _ROWS[key] = [r for a in self.authors for r in read[a](a).get(name, [])]
         return _ROWS[key] if keep is None else [r for r in _ROWS[key] if keep(r)]
 
@@ -90,12 +107,15 @@ class Maker:
         return self.rng.choices(["low", "medium", "high"], [25, 45, 30])[0]
 
     def opening(
-        self, effort: str, instructions: str | None = None,
-        functions: Iterable[ToolDescription] = (), builtin: tuple[str, ...] = (),
+        self,
+        effort: str,
+        instructions: str | None = None,
+        functions: Iterable[ToolDescription] = (),
+        builtin: tuple[str, ...] = (),
     ) -> tuple[Message, ...]:
         """System and, where there is something to say, developer message."""
         rng = self.rng
-        identity = rng.choices([IDENTITY, "You are ChatGPT, a large language model trained by OpenAI.", "You are a helpful assistant."], [80, 15, 5])[0]  # fmt: skip
+        identity = rng.choices(IDENTITIES, [80, 15, 5])[0]
         date = self.v._date() if rng.random() < 0.5 else None
         system = Message.system(
             model_identity=identity, reasoning_effort=effort, conversation_start_date=date,
@@ -116,8 +136,15 @@ class Maker:
         for _ in range(rng.choices([0, 1, 2, 3], [86, 8, 4, 2])[0]):
             text = typo(rng, text)
         if rng.random() < 0.05:  # all lower case, slots apart
-            text = "".join(p if p.startswith("{") else p.lower() for p in re.split(r"(\{\w+\})", text))
-        if rng.random() < 0.10 and text[0].isupper() and not text.startswith("I ") and text[:2] != "I'":
+            text = "".join(
+                p if p.startswith("{") else p.lower() for p in re.split(r"(\{\w+\})", text)
+            )
+        if (
+            rng.random() < 0.10
+            and text[0].isupper()
+            and not text.startswith("I ")
+            and text[:2] != "I'"
+        ):
             text = text[0].lower() + text[1:]
         if rng.random() < 0.10 and text[-1] in ".?!" and not text[-2:-1] == "}":
             text = text[:-1]
@@ -128,10 +155,10 @@ class Maker:
             elif text[-1] in ".?!":
                 text = f"{text} {aside}"
         if rng.random() < 0.12:
-            start = rng.choice(["Hi! ", "Hello, ", "Hey, ", "Please: ", "Quick question: ", "Hi there. ", "Good day. ", "OK. ", "So, ", "hey nano, ", "Morning. ", "One more thing: "])  # fmt: skip
+            start = rng.choice(GREETINGS)
             text = start + text
         if rng.random() < 0.10 and text[-1] in ".?!":
-            text += rng.choice([" Thanks!", " Thank you.", " Cheers.", " Please.", " thx", " It is urgent.", " Thanks in advance."])  # fmt: skip
+            text += rng.choice(THANKS)
         return text
 
     def fill(self, text: str, values: dict[str, Any]) -> str:
@@ -156,7 +183,11 @@ def typo(rng: random.Random, text: str) -> str:
         return text  # one letter away from words that nobody wants to train on
     word, i = m.group(), rng.randrange(1, len(m.group()) - 1)
     form = rng.randrange(3)
-    new = [word[:i] + word[i + 1] + word[i] + word[i + 2 :], word[:i] + word[i + 1 :], word[:i] + word[i] + word[i:]][form]
+    new = [
+        word[:i] + word[i + 1] + word[i] + word[i + 2 :],
+        word[:i] + word[i + 1 :],
+        word[:i] + word[i] + word[i:],
+    ][form]
     return text[: m.start()] + new + text[m.end() :]
 
 

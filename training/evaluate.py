@@ -26,8 +26,16 @@ from labhelpers.model.generate import generate_batch
 from labhelpers.tokenizer import Tokenizer, from_folder
 from training import bank
 from training.cases import REFUSALS, Case, Maker
-from training.skills import arithmetic, browser, counting, course, functions, instructions
-from training.skills import talk, turns
+from training.skills import (
+    arithmetic,
+    browser,
+    counting,
+    course,
+    functions,
+    instructions,
+    talk,
+    turns,
+)
 
 SKILLS: dict[str, Callable[[Maker, bool], Case]] = {
     "counting": lambda m, fresh: counting.make(m),
@@ -130,20 +138,35 @@ class Run:
             return
         self.parsed = True
         self.analysis_tokens += sum(
-            len(tokenizer.encode(m.text)) for m in messages if m.channel == "analysis" and not m.recipient
+            len(tokenizer.encode(m.text))
+            for m in messages
+            if m.channel == "analysis" and not m.recipient
         )
         self.conversation += messages
         last = messages[-1]
         if last.recipient:
             self.made_call = True
-            done = len([m for m in self.conversation[len(self.case.prompt) :] if m.recipient and m.role == "assistant"]) - 1
+            done = (
+                len(
+                    [
+                        m
+                        for m in self.conversation[len(self.case.prompt) :]
+                        if m.recipient and m.role == "assistant"
+                    ]
+                )
+                - 1
+            )
             if done >= len(self.calls) or not call_right(self.calls[done], last):
                 self.done, self.calls_right = True, False
                 return
             self.conversation.append(self.results[done])
             return
         self.done = True
-        calls = [m for m in self.conversation[len(self.case.prompt) :] if m.recipient and m.role == "assistant"]
+        calls = [
+            m
+            for m in self.conversation[len(self.case.prompt) :]
+            if m.recipient and m.role == "assistant"
+        ]
         if len(calls) < len(self.calls):
             self.calls_right = False
         else:
@@ -158,13 +181,17 @@ class Run:
         if what == "no_call":
             return self.parsed and not self.made_call
         if what == "one_token":
-            single = any(len(tokenizer.encode(f)) == 1 for f in (self.case.note, f" {self.case.note}"))
+            single = any(
+                len(tokenizer.encode(f)) == 1 for f in (self.case.note, f" {self.case.note}")
+            )
             return bool(self.final) if single else None
         return self.calls_right and bool(self.final)
 
 
 @torch.inference_mode()
-def examine(model: GptOss, tokenizer: Tokenizer, todo: list[tuple[str, Case]], batch: int) -> list[Run]:
+def examine(
+    model: GptOss, tokenizer: Tokenizer, todo: list[tuple[str, Case]], batch: int
+) -> list[Run]:
     """Run all cases to their end, in batches of prompts of like length."""
     runs = [Run(skill, case) for skill, case in todo]
     waiting = runs
@@ -200,7 +227,9 @@ def table(columns: dict[str, list[Run]], tokenizer: Tokenizer) -> tuple[str, dic
     for name, skill, what in ROWS:
         cells = []
         for column, runs in columns.items():
-            values = [v for r in runs if r.skill == skill and (v := r.value(what, tokenizer)) is not None]
+            values = [
+                v for r in runs if r.skill == skill and (v := r.value(what, tokenizer)) is not None
+            ]
             right, n = sum(values), len(values)
             low, high = interval(right, n)
             numbers[f"{name} / {column}"] = [right, n]
@@ -228,14 +257,17 @@ def failures(runs: list[Run], tokenizer: Tokenizer) -> list[dict[str, Any]]:
         if not r.value("all", tokenizer):
             out.append({
                 "skill": r.skill, "effort": r.case.effort, "user": r.case.prompt[-1].text,
-                "wanted": [m.text for m in r.case.turn], "got": [tokenizer.decode(g) for g in r.generations],
+                "wanted": [m.text for m in r.case.turn],
+                "got": [tokenizer.decode(g) for g in r.generations],
             })  # fmt: skip
     return out
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", type=Path, default=Path(__file__).parents[1] / "labhelpers" / "nano")
+    parser.add_argument(
+        "--model", type=Path, default=Path(__file__).parents[1] / "labhelpers" / "nano"
+    )
     parser.add_argument("--number", type=int, default=200, help="cases a skill and column")
     parser.add_argument("--columns", nargs="+", default=["known", "fresh"])
     parser.add_argument("--batch", type=int, default=512)

@@ -28,7 +28,6 @@ from labhelpers.config import GptOssConfig
 from labhelpers.model.rope import RotaryEmbedding, apply_rope
 from labhelpers.mxfp4.format import fake_quantize_ste
 
-
 Mask = BlockMask | Tensor  # what FlexAttention wants, or booleans [B, 1, S, S] on the CPU
 
 
@@ -87,9 +86,7 @@ class Attention(nn.Module):
         if isinstance(mask, Tensor):
             out, lse = plain_attention(q, k, v, mask)
         else:
-            out, lse = flex_attention(
-                q, k, v, block_mask=mask, enable_gqa=True, return_lse=True
-            )
+            out, lse = flex_attention(q, k, v, block_mask=mask, enable_gqa=True, return_lse=True)
         # exp(lse) is the softmax's sum without the sink: this factor puts the sink into it.
         out = out * torch.sigmoid(lse - self.sinks[:, None]).unsqueeze(-1).to(out.dtype)
         return self.o_proj(out.transpose(1, 2).reshape(b, s, -1))
@@ -198,8 +195,14 @@ class TrainingModel(nn.Module):
                 module.bias.zero_()
 
     def forward(
-        self, ids: Tensor, supervised: Tensor, cos: Tensor, sin: Tensor,
-        sliding: Mask, full: Mask, quantized: bool = True,
+        self,
+        ids: Tensor,
+        supervised: Tensor,
+        cos: Tensor,
+        sin: Tensor,
+        sliding: Mask,
+        full: Mask,
+        quantized: bool = True,
     ) -> tuple[Tensor, Tensor]:
         x = self.model.embed_tokens(ids).to(self.stream)  # [B, S, H]
         balance = x.new_zeros((), dtype=torch.float32)

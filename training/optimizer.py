@@ -46,8 +46,13 @@ def put_back(name: str, matrices: Tensor, like: Tensor) -> Tensor:
 class Muon(torch.optim.Optimizer):
     """Muon over named matrices; those of one shape are orthogonalised in one batch."""
 
-    def __init__(self, named: list[tuple[str, nn.Parameter]], lr: float, momentum: float = 0.95,
-                 weight_decay: float = 0.02):
+    def __init__(
+        self,
+        named: list[tuple[str, nn.Parameter]],
+        lr: float,
+        momentum: float = 0.95,
+        weight_decay: float = 0.02,
+    ):
         self.names = [name for name, _ in named]
         defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
         super().__init__([p for _, p in named], defaults)
@@ -88,6 +93,8 @@ def build(model: nn.Module, muon_lr: float, adam_lr: float) -> list[torch.optim.
     fused = next(model.parameters()).is_cuda
     adam = torch.optim.AdamW(
         [{"params": decayed, "weight_decay": 0.01}, {"params": plain, "weight_decay": 0.0}],
-        lr=adam_lr, betas=(0.9, 0.95), fused=fused,
+        lr=adam_lr,
+        betas=(0.9, 0.95),
+        fused=fused,
     )
     return [Muon(matrices, muon_lr), adam]

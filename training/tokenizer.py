@@ -10,6 +10,7 @@ ranks (a lower rank still merges first); the ten named special tokens come last.
 Limits: written for o200k's cutting pattern; the counted text should look like what nano will
 read. `python -m training.tokenizer --out FOLDER TEXT_FILE ...` builds a folder by hand.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -176,8 +177,13 @@ def tokenizer_json(pieces: Sequence[bytes], specials: dict[str, int]) -> dict:
         "padding": None,
         "added_tokens": [
             {
-                "id": n, "content": name, "single_word": False, "lstrip": False,
-                "rstrip": False, "normalized": False, "special": True,
+                "id": n,
+                "content": name,
+                "single_word": False,
+                "lstrip": False,
+                "rstrip": False,
+                "normalized": False,
+                "special": True,
             }
             for name, n in specials.items()
         ],
@@ -186,25 +192,37 @@ def tokenizer_json(pieces: Sequence[bytes], specials: dict[str, int]) -> dict:
             "type": "Sequence",
             "pretokenizers": [
                 {
-                    "type": "Split", "pattern": {"Regex": O200K_PATTERN},
-                    "behavior": "Isolated", "invert": False,
+                    "type": "Split",
+                    "pattern": {"Regex": O200K_PATTERN},
+                    "behavior": "Isolated",
+                    "invert": False,
                 },
                 {
-                    "type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True,
+                    "type": "ByteLevel",
+                    "add_prefix_space": False,
+                    "trim_offsets": True,
                     "use_regex": False,
                 },
             ],
         },
         "post_processor": None,
         "decoder": {
-            "type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True,
+            "type": "ByteLevel",
+            "add_prefix_space": True,
+            "trim_offsets": True,
             "use_regex": True,
         },
         "model": {
-            "type": "BPE", "dropout": None, "unk_token": None,
-            "continuing_subword_prefix": None, "end_of_word_suffix": None,
-            "fuse_unk": False, "byte_fallback": False, "ignore_merges": True,
-            "vocab": vocab | specials, "merges": merges,
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": None,
+            "continuing_subword_prefix": None,
+            "end_of_word_suffix": None,
+            "fuse_unk": False,
+            "byte_fallback": False,
+            "ignore_merges": True,
+            "vocab": vocab | specials,
+            "merges": merges,
         },
     }
 

@@ -64,8 +64,15 @@ class Trainer:
         self.loss = torch.compile(self._loss, dynamic=False) if compiled else self._loss
         self.step = 0
 
-    def _loss(self, ids: Tensor, supervised: Tensor, targets: Tensor, weights: Tensor,
-              sliding: Mask, full: Mask) -> tuple[Tensor, Tensor]:
+    def _loss(
+        self,
+        ids: Tensor,
+        supervised: Tensor,
+        targets: Tensor,
+        weights: Tensor,
+        sliding: Mask,
+        full: Mask,
+    ) -> tuple[Tensor, Tensor]:
         with torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.device == "cuda"):
             hidden, balance = self.model(ids, supervised, self.cos, self.sin, sliding, full)
             return loss_of(self.model, hidden, targets, weights), balance
@@ -137,6 +144,16 @@ class Trainer:
             weights.update(load_file(path, device=self.device))
         self.model.load_state_dict(weights)
 
+    def agree(self, stop: bool) -> bool:
+        """Whether rank 0 wants to stop: a rank that went on alone would wait for ever."""
+        if not dist.is_initialized():
+            return stop
+        if self.step % 20:  # asking costs a wait for the GPU
+            return False
+        flag = torch.tensor([int(stop)], device=self.device)
+        dist.broadcast(flag, 0)
+        return bool(flag)
+
     def fit(self, seconds: float, left: float) -> None:
         """Choose the number of steps that fill the time left, from the speed of 60 steps."""
         steps = torch.tensor([self.step + int(left / seconds * 60)], device=self.device)
@@ -171,7 +188,9 @@ def run(args: argparse.Namespace) -> None:
     losses: list[Tensor] = []
     log = (out / "log.jsonl").open("a")
     try:
-        while trainer.step < trainer.schedule.steps and time.time() - start < args.max_seconds:
+        while trainer.step < min(trainer.schedule.steps, args.last_step):
+            if trainer.agree(time.time() - start > args.max_seconds):
+                break
             losses.append(trainer.train_step([next(batches) for _ in range(mine)]))
             if rank == 0 and trainer.step % args.save_every == 0:
                 trainer.save(out / "state.pt")
@@ -211,6 +230,9 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--out", default="runs/nano")
     parser.add_argument("--start", help="folder of weights that the run begins with")
     parser.add_argument("--steps", type=int, default=10_000)
+    parser.add_argument(
+        "--last-step", type=int, default=10**9, help="stop before --steps is reached"
+    )
     parser.add_argument("--rows", type=int, default=96)
     parser.add_argument("--accumulate", type=int, default=1, help="batches a step, over all GPUs")
     parser.add_argument("--length", type=int, default=1024)

@@ -223,7 +223,9 @@ class Values:
         ])  # fmt: skip
 
     def _email(self) -> str:
-        domain = f"{self.word()}.{self.rng.choice(['com', 'org', 'net', 'io', 'de', 'co.uk', 'fr'])}"
+        domain = (
+            f"{self.word()}.{self.rng.choice(['com', 'org', 'net', 'io', 'de', 'co.uk', 'fr'])}"
+        )
         return f"{self._username()}@{domain}"
 
     def _phone(self) -> str:
@@ -239,7 +241,9 @@ class Values:
         return f"{self.integer(1, 28)} {self.rng.choice(MONTHS)}"
 
     def _time(self) -> str:
-        return f"{self.integer(0, 23):02d}:{self.rng.choice([0, 5, 10, 15, 20, 30, 40, 45, 50]):02d}"
+        return (
+            f"{self.integer(0, 23):02d}:{self.rng.choice([0, 5, 10, 15, 20, 30, 40, 45, 50]):02d}"
+        )
 
     def _code(self) -> str:
         two, three = self.letters(2), self.letters(3)
@@ -253,7 +257,9 @@ class Values:
         return [f"{self.letters(1)}{self.digits(5)}", self.digits(6), f"ORD-{self.digits(4)}"][form]
 
     def _file(self) -> str:
-        stem = self.word() + self.rng.choice(["", "", f"_{self.word()}", f"-{self.integer(1, 40)}", f"{self.integer(1, 9)}"])
+        stem = self.word() + self.rng.choice(
+            ["", "", f"_{self.word()}", f"-{self.integer(1, 40)}", f"{self.integer(1, 9)}"]
+        )
         return f"{stem}.{self.rng.choice(SUFFIXES)}"
 
     def _folder(self) -> str:

@@ -20,12 +20,14 @@ from training.skills import mixture
 from training.values import Values
 
 # Words that split as in gpt-oss, with and without a leading space (a test holds it).
-WORDS = """the a and of to in is for it you that on with as are this be at by from what how many which who
-when where why can could would please thanks hello count letter word times number token tokens model models
-layer layers expert experts router head heads query key value attention sink window mask cache prompt system
-developer user assistant tool function call channel analysis final message start end return python browser
-search open weather city time date name email code price temperature strawberry banana apple hello world
-London Paris Berlin Tokyo January Monday red blue green""".split()
+WORDS = """the a and of to in is for it you that on with as are this be at by from what how
+many which who when where why can could would please thanks hello count letter word
+times number token tokens model models layer layers expert experts router head heads
+query key value attention sink window mask cache prompt system developer user
+assistant tool function call channel analysis final message start end return python
+browser search open weather city time date name email code price temperature
+strawberry banana apple hello world London Paris Berlin Tokyo January Monday red
+blue green""".split()
 
 
 def texts(cases: int, seed: int) -> Iterator[str]:
@@ -36,7 +38,9 @@ def texts(cases: int, seed: int) -> Iterator[str]:
         yield from (text for text in rows for _ in range(20))
     for _ in range(cases):
         case = mixture.draw(maker)
-        yield from (s.text for s in render_segments(case.messages, for_training=True) if not s.special)
+        yield from (
+            s.text for s in render_segments(case.messages, for_training=True) if not s.special
+        )
 
 
 def main() -> None:
@@ -44,14 +48,18 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=6144)
     parser.add_argument("--cases", type=int, default=40_000)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "labhelpers" / "nano")
+    parser.add_argument(
+        "--out", type=Path, default=Path(__file__).parents[1] / "labhelpers" / "nano"
+    )
     args = parser.parse_args()
     Values.pseudo = Values.word = lambda self, most=3: self.rng.choice(_common())  # type: ignore
     forced = [form for word in WORDS for form in (word, f" {word}", word.capitalize())]
     pieces = tokenizer.choose_pieces(texts(args.cases, args.seed), args.size, forced)
     tokenizer.write_folder(pieces, args.out)
     letters = {p.decode(errors="ignore").strip() for p in pieces}
-    keep = sorted(p for p in letters if 2 <= len(p) <= 7 and p.isascii() and p.isalpha() and p.islower())
+    keep = sorted(
+        p for p in letters if 2 <= len(p) <= 7 and p.isascii() and p.isalpha() and p.islower()
+    )
     (Path(__file__).parent / "pieces.txt").write_text("\n".join(keep) + "\n")
     print(f"{args.out}: {args.size} ids; {len(keep)} pieces for pseudo-words")
 

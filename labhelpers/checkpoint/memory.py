@@ -37,7 +37,7 @@ def check_memory(name: str, config: GptOssConfig, dtype: torch.dtype, device: to
     if needed <= free:
         return
     where = f"on {device}" if device.type == "cuda" else "in RAM"
-    advice = "use a machine with more memory, or a smaller model (nano needs 60 MB)"
+    advice = "use a machine with more memory, or a smaller model (nano fits anywhere)"
     half = needed_bytes(config, torch.bfloat16)
     if dtype.itemsize > 2 and half <= free:
         advice = f"pass dtype=torch.bfloat16, which needs {gigabytes(half)}"

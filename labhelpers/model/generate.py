@@ -11,7 +11,7 @@ through `labhelpers.model.fast`, which computes the same with less overhead.
 Limits: no beam search, no speculation; a batch waits for its slowest row.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 
 import torch
@@ -22,6 +22,7 @@ from labhelpers.model.sampling import check_sampling, sample
 from labhelpers.model.transformer import GptOss, check_dtype
 
 Ids = Sequence[int] | Tensor
+Stop = int | Iterable[int] | None
 
 
 def generate(
@@ -29,7 +30,7 @@ def generate(
     ids: Ids,
     *,
     max_new_tokens: int = 512,
-    stop: Sequence[int] | set[int] | frozenset[int] | None = None,
+    stop: Stop = None,
     temperature: float = 0.0,
     top_p: float = 1.0,
     top_k: int = 0,
@@ -39,12 +40,12 @@ def generate(
 ) -> Iterator[int]:
     """Stream up to max_new_tokens ids that follow `ids` (a list, [T] or [1, T]).
 
-    stop: ids that end the turn, the last of them yielded; None takes the model's own
-    (`model.stop_ids`), an empty set never stops. temperature 0 is greedy; top_p 1 and top_k 0
+    stop: ids that end the turn (or one id); the one that did is yielded. None takes the model's
+    own (`model.stop_ids`), an empty set never stops. temperature 0 is greedy; top_p 1 and top_k 0
     do not limit. seed: the same seed draws the same tokens, on every device; None draws anew.
     fast: True or False forces the lean CPU path on or off. Raises ValueError.
     """
-    prompt = torch.as_tensor(ids, dtype=torch.int64)
+    prompt = _as_ids(ids)
     prompt = prompt[0] if prompt.dim() == 2 and len(prompt) == 1 else prompt
     if prompt.dim() != 1:
         raise ValueError(
@@ -69,7 +70,7 @@ def generate_batch(
     prompts: Sequence[Ids],
     *,
     max_new_tokens: int = 512,
-    stop: Sequence[int] | set[int] | frozenset[int] | None = None,
+    stop: Stop = None,
     temperature: float = 0.0,
     top_p: float = 1.0,
     top_k: int = 0,
@@ -81,11 +82,28 @@ def generate_batch(
     A prompt that has met its stop token gets None from then on. The prompts may differ in
     length; the other arguments are those of `generate`. Raises ValueError.
     """
-    rows = [torch.as_tensor(p, dtype=torch.int64) for p in prompts]
+    rows = [_as_ids(prompt) for prompt in prompts]
     if not rows or any(row.dim() != 1 for row in rows):
         raise ValueError("generate_batch takes a list of prompts, each a list of ids")
     sampler = _sampler(temperature, top_p, top_k, seed)
     return _stream(model, rows, max_new_tokens, stop, prefill_chunk, None, sampler)
+
+
+def _as_ids(ids: Ids) -> Tensor:
+    """Whole numbers as int64; text or fractions are refused, not guessed at."""
+    if isinstance(ids, str) or any(isinstance(i, str) for i in ids):
+        raise ValueError("generate takes ids, not text: tokenizer.encode(text), or harmony.render")
+    given = torch.as_tensor(ids)
+    if len(given) and (given.is_floating_point() or given.is_complex()):
+        raise ValueError(f"ids must be whole numbers, got {given.dtype}")
+    return given.long()
+
+
+def _stop_ids(stop: Stop) -> frozenset[int]:
+    ids = [stop] if isinstance(stop, (int, str)) else list(stop or ())
+    if any(isinstance(i, str) for i in ids):
+        raise ValueError('stop holds ids, not names: tokenizer.special_id("<|return|>")')
+    return frozenset(int(i) for i in ids)
 
 
 Step = Callable[[Tensor], Tensor]  # new ids [B, 1] -> logits [B, V]
@@ -106,7 +124,7 @@ def _stream(
     model: GptOss,
     prompts: list[Tensor],
     max_new_tokens: int,
-    stop: Sequence[int] | set[int] | frozenset[int] | None,
+    stop: Stop,
     prefill_chunk: int,
     start_fast: "Callable[[GptOss, KVCache], Step] | None",
     sampler: Sampler,
@@ -118,10 +136,11 @@ def _stream(
         raise ValueError("the prompt is empty; gpt-oss's starts with <|start|>")
     if longest >= limit:
         raise ValueError(f"a prompt of {longest} tokens leaves no room in {limit} positions")
-    if max_new_tokens < 1 or prefill_chunk < 1:
-        raise ValueError("max_new_tokens and prefill_chunk must be at least 1")
+    for name, count in (("max_new_tokens", max_new_tokens), ("prefill_chunk", prefill_chunk)):
+        if not isinstance(count, int) or count < 1:
+            raise ValueError(f"{name} must be a whole number, at least 1, got {count!r}")
     check_dtype(model.dtype)
-    stop_ids = model.stop_ids if stop is None else frozenset(stop)
+    stop_ids = model.stop_ids if stop is None else _stop_ids(stop)
     steps = _logit_steps(model, prompts, prefill_chunk, sampler, start_fast)
     return _until_stopped(islice(steps, min(max_new_tokens, limit - longest)), stop_ids)
 

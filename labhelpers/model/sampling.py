@@ -32,7 +32,8 @@ def sample(
     if temperature == 0:
         return logits.argmax(dim=-1)
     # On the CPU in float32: the same seed then draws the same numbers on every device.
-    logits = logits.float().cpu() / temperature
+    logits = logits.float().cpu()
+    logits = (logits - logits.amax(-1, keepdim=True)) / temperature  # so that no number overflows
     if 0 < top_k < logits.shape[-1]:
         weakest = logits.topk(top_k, dim=-1).values[:, -1:]  # [B, 1]
         logits = logits.masked_fill(logits < weakest, -torch.inf)

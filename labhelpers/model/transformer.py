@@ -34,7 +34,7 @@ def check_dtype(dtype: torch.dtype) -> torch.dtype:
             "number, and the logits become NaN. Use torch.bfloat16, or torch.float32."
         )
     if dtype not in (torch.float32, torch.bfloat16, torch.float64):
-        raise ValueError(f"gpt-oss runs in torch.float32 or torch.bfloat16, not in {dtype}")
+        raise ValueError(f"gpt-oss runs in torch.float32 or torch.bfloat16, not in {dtype!r}")
     return dtype
 
 
@@ -151,6 +151,11 @@ class GptOss(nn.Module):
 
 def _check_inputs(ids: Tensor, attention_mask: Tensor | None, vocab_size: int) -> Tensor:
     """The mask as bool [B, T]. Raises ValueError for a wrong shape or an id out of range."""
+    if not isinstance(ids, Tensor):
+        raise ValueError(
+            f"ids must be a tensor [batch, tokens], got a {type(ids).__name__}: "
+            "torch.tensor([list_of_ids])"
+        )
     if ids.dim() != 2 or ids.shape[1] == 0 or ids.dtype not in (torch.int64, torch.int32):
         raise ValueError(
             f"ids must be whole numbers [batch, tokens] with at least one token, got {ids.dtype} "

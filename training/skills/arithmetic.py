@@ -46,7 +46,9 @@ def synthetic(m: Maker) -> tuple[str, str]:
     if rng.random() < 0.3 and op in "+-*" and not code.startswith("round"):
         c = rng.randint(2, 99)
         op2 = rng.choice("+-")
-        words += {"+": f" plus {c}", "-": f" minus {c}"}[op2] if rng.random() < 0.6 else f" {op2} {c}"
+        words += (
+            {"+": f" plus {c}", "-": f" minus {c}"}[op2] if rng.random() < 0.6 else f" {op2} {c}"
+        )
         code += f" {op2} {c}"
         if not any(s in words for s in ("plus", "minus", "times", "+ ", "- ", "* ", "multiplied")):
             return synthetic(m)
@@ -101,4 +103,8 @@ def make_without(m: Maker) -> Case:
     text, _ = problem(m)
     thought = think(effort, "No tool.", "This needs python. I have no python tool.",
                     "The user wants a number. I should not do it in my head. This needs the python tool, and I have no python tool. So I say so.")  # fmt: skip
-    return Case("no_call", (*m.opening(effort), Message.user(text), thought, Message.final(NO_TOOL)), "refusal")
+    return Case(
+        "no_call",
+        (*m.opening(effort), Message.user(text), thought, Message.final(NO_TOOL)),
+        "refusal",
+    )

@@ -78,7 +78,10 @@ def make(m: Maker) -> Case:
     for k in keys:
         while True:
             found = value(m, attributes()[k]["value"])
-            text = m.fill(rng.choice(m.keyed("browser", "attribute", k))["line"], {"entity": name, "value": found})
+            text = m.fill(
+                rng.choice(m.keyed("browser", "attribute", k))["line"],
+                {"entity": name, "value": found},
+            )
             if len(text) <= 80:
                 break
         sentences[k] = text
@@ -87,7 +90,9 @@ def make(m: Maker) -> Case:
     opened = page(1, name, f"https://{site}/{hit}", lines)
     answer = f"{sentences[key]}【1†L{number}】"
     spoken = key.replace("_", " ")
-    candidates = " ".join(f"{i} {t}: {'yes' if i == hit else 'no'}." for i, t in enumerate(titles[: hit + 1]))
+    candidates = " ".join(
+        f"{i} {t}: {'yes' if i == hit else 'no'}." for i, t in enumerate(titles[: hit + 1])
+    )
     walk = " ".join(f"L{i}: {'yes' if i == number else 'no'}." for i in range(2, number + 1))
     messages = (
         *m.opening(effort, builtin=("browser",) if rng.random() < 0.85 else ("browser", "python")),

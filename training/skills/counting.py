@@ -24,7 +24,9 @@ def pick_word(m: Maker) -> str:
         i = rng.randrange(len(base))
         word = base[:i] + base[i] + base[i:]
     form = rng.random()
-    return word[:14].upper() if form < 0.03 else word[:14].capitalize() if form < 0.08 else word[:14]
+    return (
+        word[:14].upper() if form < 0.03 else word[:14].capitalize() if form < 0.08 else word[:14]
+    )
 
 
 def pick_letter(m: Maker, word: str) -> str:
@@ -34,7 +36,9 @@ def pick_letter(m: Maker, word: str) -> str:
     form = m.rng.random()
     if form < 0.45 and repeated:
         return m.rng.choice(repeated)
-    return m.rng.choice(sorted(set(low))) if form < 0.85 else m.rng.choice("abcdefghiklmnoprstuwxyz")
+    return (
+        m.rng.choice(sorted(set(low))) if form < 0.85 else m.rng.choice("abcdefghiklmnoprstuwxyz")
+    )
 
 
 QUOTES = ("'{word}'", '"{word}"', "“{word}”", "`{word}`")
@@ -94,5 +98,10 @@ def make(m: Maker) -> Case:
     text = question(m, word, letter)
     thought, n = reasoning(effort, word, letter)
     opening = m.opening(effort, **offers.some(m, 0.3))
-    messages = (*opening, Message.user(text), thought, Message.final(sentence(n, letter.lower(), word)))
+    messages = (
+        *opening,
+        Message.user(text),
+        thought,
+        Message.final(sentence(n, letter.lower(), word)),
+    )
     return Case("counting", messages, note=word)

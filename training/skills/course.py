@@ -69,7 +69,9 @@ def other_names(m: Maker, text: str) -> str:
         size = found.group(2)
         if not m.chance(0.3):
             return found.group()
-        return m.rng.choice([f"gpt-oss-{size}", size, size.upper(), f"{size} model", f"gpt-oss {size}"])
+        return m.rng.choice(
+            [f"gpt-oss-{size}", size, size.upper(), f"{size} model", f"gpt-oss {size}"]
+        )
 
     return re.sub(r"\b(gpt-oss-)?(20b|120b)\b", swap, text)
 
@@ -78,4 +80,7 @@ def make(m: Maker) -> Case:
     effort = m.effort()
     key, text = question(m)
     opening = m.opening(effort, **offers.some(m, 0.4))
-    return Case("course", (*opening, Message.user(text), thought(effort, key), Message.final(facts()[key]["answer"])))
+    return Case(
+        "course",
+        (*opening, Message.user(text), thought(effort, key), Message.final(facts()[key]["answer"])),
+    )

@@ -36,15 +36,15 @@ def typed(row: dict[str, Any], args: dict[str, Any]) -> dict[str, Any]:
     return {k: str(v) if properties[k].get("type") == "string" else v for k, v in args.items()}
 
 
-def choose(effort: str, names: list[str], row: dict[str, Any], args: dict[str, Any], prefix: str = "") -> Message:
+def choose(
+    effort: str, names: list[str], row: dict[str, Any], args: dict[str, Any], prefix: str = ""
+) -> Message:
     """The reasoning before a call, forwards: functions in order, then values in order."""
     name = row["name"]
     said = "; ".join(f"{k}: {_plain(v)}" for k, v in args.items()) or "no arguments"
     marks = " ".join(f"{n}: {'yes' if n == name else 'no'}." for n in names)
     properties = row["parameters"].get("properties", {})
-    full = " ".join(
-        f"{k}: {_plain(args[k]) if k in args else 'not given'}." for k in properties
-    )
+    full = " ".join(f"{k}: {_plain(args[k]) if k in args else 'not given'}." for k in properties)
     return think(
         effort,
         f"{prefix}Use {name}.",
@@ -97,9 +97,9 @@ def invent_result(m: Maker) -> Any:
         lambda: rng.randint(0, 9999), lambda: round(rng.uniform(-40, 999), rng.randint(1, 3)), lambda: rng.random() < 0.5,
     ]  # fmt: skip
     if rng.random() < 0.25:
-        return rng.choice(["Done: {}", "{} is ready", "OK {}", "{}", "Saved as {}", "Your number is {}."]).format(
-            rng.choice(pools[:11])()
-        )
+        return rng.choice(
+            ["Done: {}", "{} is ready", "OK {}", "{}", "Saved as {}", "Your number is {}."]
+        ).format(rng.choice(pools[:11])())
     from training.skills.offers import NOUNS
 
     keys = rng.sample(NOUNS, rng.randint(1, 4))
@@ -107,7 +107,9 @@ def invent_result(m: Maker) -> Any:
     return {k: rng.choice(pools)() for k in keys}
 
 
-def finish(m: Maker, effort: str, row: dict[str, Any], args: dict[str, Any]) -> tuple[tuple[Message, ...], tuple[str, ...]]:
+def finish(
+    m: Maker, effort: str, row: dict[str, Any], args: dict[str, Any]
+) -> tuple[tuple[Message, ...], tuple[str, ...]]:
     """Call, result and answer, and the values the answer must hold."""
     name = f"functions.{row['name']}"
     text, answer, values = result_of(m, row)
@@ -182,7 +184,9 @@ def make_none_fits(m: Maker) -> Case:
         "The user wants an action. It needs a tool. I look for functions, and there are none. I must not invent one, so I say so.",
     )  # fmt: skip
     opening = m.opening(effort, functions=[description(r) for r in rows])
-    return Case("no_call", (*opening, Message.user(text), thought, Message.final(answer)), "refusal")
+    return Case(
+        "no_call", (*opening, Message.user(text), thought, Message.final(answer)), "refusal"
+    )
 
 
 def _near(row: dict[str, Any], text: str) -> bool:

@@ -17,7 +17,9 @@ def phrase(m: Maker, quoted: bool) -> str:
     """A phrase of 1 to 4 words; punctuation of its own only where quotes show it is."""
     rng = m.rng
     words = [rng.choice(OPENERS) if rng.random() < 0.6 else m.v.word().capitalize()]
-    words += [rng.choice(TAILS) if rng.random() < 0.6 else m.v.word() for _ in range(rng.randint(0, 3))]
+    words += [
+        rng.choice(TAILS) if rng.random() < 0.6 else m.v.word() for _ in range(rng.randint(0, 3))
+    ]
     text = " ".join(words)
     if rng.random() < 0.15:
         text = text.upper() if rng.random() < 0.5 else text.lower()
@@ -67,7 +69,10 @@ def make(m: Maker) -> Case:
     elif kind < 0.7:
         key, asked = course.question(m)
         fact = course.facts()[key]
-        thought, answers = course.thought(effort, key, start), {"en": fact["answer"], "word": fact["word"]}
+        thought, answers = (
+            course.thought(effort, key, start),
+            {"en": fact["answer"], "word": fact["word"]},
+        )
     else:
         word = counting.pick_word(m)
         letter = counting.pick_letter(m, word)
@@ -78,4 +83,8 @@ def make(m: Maker) -> Case:
     if answer is None:
         return make(m)
     opening = m.opening(effort, text, **offers.some(m, 0.15))
-    return Case("instruction", (*opening, Message.user(asked), thought, Message.final(answer)), note=behaviour)
+    return Case(
+        "instruction",
+        (*opening, Message.user(asked), thought, Message.final(answer)),
+        note=behaviour,
+    )

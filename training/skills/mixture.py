@@ -6,8 +6,17 @@ import random
 from collections.abc import Callable
 
 from training.cases import Case, Maker
-from training.skills import arithmetic, browser, counting, course, drills, functions, instructions
-from training.skills import talk, turns
+from training.skills import (
+    arithmetic,
+    browser,
+    counting,
+    course,
+    drills,
+    functions,
+    instructions,
+    talk,
+    turns,
+)
 
 SHARES: list[tuple[float, Callable[[Maker], Case]]] = [
     (30, functions.make),

@@ -76,16 +76,37 @@ ENUMS = {
     "direction": ["north", "south", "east", "west"], "plan": ["basic", "plus", "premium"],
     "shape": ["round", "square", "oval"], "speed": ["slow", "steady", "quick"],
 }  # fmt: skip
-LITTLE = ["for me", "now", "right away", "if you can", "today", "once more", "when you have a moment"]
+LITTLE = [
+    "for me",
+    "now",
+    "right away",
+    "if you can",
+    "today",
+    "once more",
+    "when you have a moment",
+]
 
 
 def words_of(name: str) -> frozenset[str]:
     """get_currentWeather -> {current, weather}; the verb does not count."""
     parts = re.findall(r"[a-z]+|[A-Z][a-z]*", name)
-    return frozenset(p.lower().rstrip("s") for p in parts if p.lower() not in VERBS_SET and len(p) > 2)
+    return frozenset(
+        p.lower().rstrip("s") for p in parts if p.lower() not in VERBS_SET and len(p) > 2
+    )
 
 
-VERBS_SET = frozenset(VERBS) | {"new", "current", "the", "for", "and", "lookup", "search", "query", "calculate", "compute"}
+VERBS_SET = frozenset(VERBS) | {
+    "new",
+    "current",
+    "the",
+    "for",
+    "and",
+    "lookup",
+    "search",
+    "query",
+    "calculate",
+    "compute",
+}
 
 
 @cache
@@ -131,10 +152,18 @@ def invent(m: Maker) -> dict[str, Any]:
     for pname, ptype, slot, ways in chosen:
         label = pname
         if rng.random() < 0.25:
-            label = rng.choice([f"{rng.choice(NOUNS)}_{pname}", f"{pname}_value", f"target_{pname}", m.v.pseudo()])
+            label = rng.choice(
+                [f"{rng.choice(NOUNS)}_{pname}", f"{pname}_value", f"target_{pname}", m.v.pseudo()]
+            )
         schema: dict[str, Any] = {"type": ptype}
         if label != pname or rng.random() < 0.4:
-            schema["description"] = rng.choice([f"The {pname}", f"{pname.capitalize()} of the {rng.choice(NOUNS)}", f"{pname.capitalize()}"])
+            schema["description"] = rng.choice(
+                [
+                    f"The {pname}",
+                    f"{pname.capitalize()} of the {rng.choice(NOUNS)}",
+                    f"{pname.capitalize()}",
+                ]
+            )
         optional = rng.random() < 0.3
         properties[label] = schema
         if not optional:
@@ -144,7 +173,9 @@ def invent(m: Maker) -> dict[str, Any]:
         key = f"s{len(slots)}"
         if ptype == "boolean":
             args[label] = True
-            phrases.append(rng.choice([f"with {label} on", f"with {label} true", f"and make it {pname}"]))
+            phrases.append(
+                rng.choice([f"with {label} on", f"with {label} true", f"and make it {pname}"])
+            )
             continue
         slots[key] = slot
         args[label] = f"{{{key}}}"
@@ -157,7 +188,16 @@ def invent(m: Maker) -> dict[str, Any]:
             if rng.random() < 0.75:
                 value = rng.choice(options)
                 args[label] = value
-                phrases.append(rng.choice([f"{label} {value}", f"with {label} {value}", f"in {value} {label}", f"({value})"]))
+                phrases.append(
+                    rng.choice(
+                        [
+                            f"{label} {value}",
+                            f"with {label} {value}",
+                            f"in {value} {label}",
+                            f"({value})",
+                        ]
+                    )
+                )
                 if rng.random() < 0.6:
                     required.append(label)
     order = phrases[:]
@@ -179,7 +219,11 @@ def _request(rng: random.Random, spoken: str, phrases: list[str]) -> str:
         joined = ", ".join(phrases[:-1]) + rng.choice([" and ", ", "]) + phrases[-1]
     a = rng.choice(["", "", "the ", "a "])
     verb, _, noun = spoken.partition(" ")
-    core = f"{verb} {a}{noun}" if noun else rng.choice([f"use {spoken}", f"run {spoken}", f"do the {spoken}"])
+    core = (
+        f"{verb} {a}{noun}"
+        if noun
+        else rng.choice([f"use {spoken}", f"run {spoken}", f"do the {spoken}"])
+    )
     little = rng.choice(LITTLE)
     # A little word never follows a bare value: one could not see where the value ends.
     form = rng.randrange(9)
@@ -217,7 +261,13 @@ def rename(m: Maker, row: dict[str, Any]) -> dict[str, Any]:
     new: dict[str, str] = {}
     for label, schema in properties.items():
         change = schema.get("description") and "enum" not in schema and m.chance(0.5)
-        new[label] = m.rng.choice([f"{label}_{m.v.pseudo(1)}", m.v.pseudo(2), f"the_{label}", f"{label}Value"]) if change else label
+        new[label] = (
+            m.rng.choice(
+                [f"{label}_{m.v.pseudo(1)}", m.v.pseudo(2), f"the_{label}", f"{label}Value"]
+            )
+            if change
+            else label
+        )
     if len(set(new.values())) < len(new):
         return row
     row["parameters"]["properties"] = {new[k]: v for k, v in properties.items()}

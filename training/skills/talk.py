@@ -39,7 +39,10 @@ def make(m: Maker) -> Case:
     key, text = small(m)
     opening = m.opening(effort, **offers.some(m, 0.5))
     skill = "no_call" if len(opening) > 1 else "small_talk"
-    return Case(skill, (*opening, Message.user(text), thought(effort, key), Message.final(intents()[key]["en"])))
+    return Case(
+        skill,
+        (*opening, Message.user(text), thought(effort, key), Message.final(intents()[key]["en"])),
+    )
 
 
 def beyond_thought(effort: str, prefix: str = "") -> Message:
@@ -68,4 +71,8 @@ def make_beyond(m: Maker) -> Case:
         if not any(w in low for w in offers.words_of(f.name) if len(w) > 3)
     ]  # fmt: skip
     opening = m.opening(effort, **offered)
-    return Case("off_topic", (*opening, Message.user(text), beyond_thought(effort), Message.final(BEYOND)), "refusal")
+    return Case(
+        "off_topic",
+        (*opening, Message.user(text), beyond_thought(effort), Message.final(BEYOND)),
+        "refusal",
+    )

@@ -37,7 +37,11 @@ def _course(m: Maker, effort: str) -> tuple[Turn, Turn]:
     first = (Message.user(text), Message.final(course.facts()[key]["answer"]))
     text = m.dress(m.rng.choice(m.keyed("second_turns", "kind", f"course_{other}"))["text"])
     key = f"{other}.{what}"
-    return first, (Message.user(text), course.thought(effort, key), Message.final(course.facts()[key]["answer"]))
+    return first, (
+        Message.user(text),
+        course.thought(effort, key),
+        Message.final(course.facts()[key]["answer"]),
+    )
 
 
 def _math(m: Maker, effort: str) -> tuple[Turn, Turn]:
@@ -49,7 +53,9 @@ def _math(m: Maker, effort: str) -> tuple[Turn, Turn]:
     first: Turn = (Message.user(text), *arithmetic.steps(effort, code))
     kind, op = m.rng.choice([("add", "+"), ("subtract", "-"), ("multiply", "*"), ("divide", "/")])
     b = m.rng.randint(2, 99)
-    text = m.fill(m.dress(m.rng.choice(m.keyed("second_turns", "kind", f"math_{kind}"))["text"]), {"b": b})
+    text = m.fill(
+        m.dress(m.rng.choice(m.keyed("second_turns", "kind", f"math_{kind}"))["text"]), {"b": b}
+    )
     code = f"round({result} {op} {b}, 2)" if op == "/" or "." in result else f"{result} {op} {b}"
     return first, (Message.user(text), *arithmetic.steps(effort, code))
 
@@ -102,7 +108,14 @@ def _chat(m: Maker) -> Turn:
 
 def _unrelated(m: Maker, effort: str) -> Case:
     """A second turn that has nothing to do with the first: history must not confuse."""
-    makers = [counting.make, course.make, talk.make, talk.make_beyond, functions.make, arithmetic.make]
+    makers = [
+        counting.make,
+        course.make,
+        talk.make,
+        talk.make_beyond,
+        functions.make,
+        arithmetic.make,
+    ]
     case = m.rng.choice(makers)(m)
     key, text = course.question(m)
     earlier: Turn = (Message.user(text), Message.final(course.facts()[key]["answer"]))
