@@ -12,8 +12,8 @@ Really Better than One?"). Letters: L layers, N query heads, D head_dim, P promp
 of the text, H hidden, V vocabulary.
 
 Limits: zero is not what a head says when it has nothing to say, and heads stand in for one
-another: a small effect does not prove that a head is idle. The lean decoding path goes round the
-modules, so generate with `fast=False` inside `heads_off`.
+another: a small effect does not prove that a head is idle. `generate` notices what `heads_off`
+does if it is called inside the `with` block, and takes the plain path there.
 """
 
 from __future__ import annotations
@@ -38,8 +38,10 @@ def heads_off(model: GptOss, heads: Iterable[tuple[int, int]]) -> Iterator[None]
     """
     by_layer: dict[int, list[int]] = {}
     for layer, head in heads:
-        if not (0 <= layer < model.config.num_hidden_layers
-                and 0 <= head < model.config.num_attention_heads):
+        if not (
+            0 <= layer < model.config.num_hidden_layers
+            and 0 <= head < model.config.num_attention_heads
+        ):
             raise ValueError(f"this model has no head {head} in a layer {layer}")
         by_layer.setdefault(layer, []).append(head)
     hooks = []
@@ -81,14 +83,21 @@ def head_effects(model: GptOss, prompt: Sequence[int], text: Sequence[int]) -> T
     whole = _cost(model, hidden, targets)  # [1, C]
     effects = []
     for layer_index in range(len(inputs)):
-        effects.append(_layer_cost(model, layer_index, inputs[layer_index], rope, positions, cache,
-                                   targets) - whole)
+        effects.append(
+            _layer_cost(model, layer_index, inputs[layer_index], rope, positions, cache, targets)
+            - whole
+        )
     return torch.stack(effects).cpu()
 
 
 def _layer_cost(
-    model: GptOss, first: int, hidden: Tensor, rope: tuple[Tensor, Tensor], positions: Tensor,
-    cache: KVCache, targets: Tensor,
+    model: GptOss,
+    first: int,
+    hidden: Tensor,
+    rope: tuple[Tensor, Tensor],
+    positions: Tensor,
+    cache: KVCache,
+    targets: Tensor,
 ) -> Tensor:
     """Cost of the targets with each head of layer `first` off, one head a row: [N, C]."""
     heads = model.config.num_attention_heads

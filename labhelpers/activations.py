@@ -14,7 +14,7 @@ Limits: one sequence, no cache; it keeps everything, so use it on small models a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -65,38 +65,55 @@ def record(model: nn.Module, ids: Sequence[int] | Tensor) -> Activations:
     model: labhelpers.model.GptOss or transformers' GptOssForCausalLM. Raises ValueError if ids
     hold more than one sequence.
     """
-    row = torch.as_tensor(ids, dtype=torch.int64)
-    row = row[0] if row.dim() == 2 and len(row) == 1 else row
-    if row.dim() != 1 or len(row) == 0:
-        raise ValueError(f"record takes one sequence of ids, got shape {list(row.shape)}")
     inputs: dict[str, Tensor] = {}
     outputs: dict[str, Any] = {}
 
-    def keep(name: str) -> Any:
-        def hook(_module: nn.Module, args: Any, kwargs: Any, out: Any) -> None:
-            given = [a for a in (*args, *kwargs.values()) if isinstance(a, Tensor)]
-            if given:
-                inputs[name] = _without_batch(given[0])
-            outputs[name] = (
-                tuple(_without_batch(o) for o in out if isinstance(o, Tensor))
-                if isinstance(out, tuple | list)
-                else _without_batch(out)
-            )
+    def keep(name: str, given: list[Any], out: Any) -> None:
+        tensors = [a for a in given if isinstance(a, Tensor)]
+        if tensors:
+            inputs[name] = _without_batch(tensors[0])
+        outputs[name] = (
+            tuple(_without_batch(o) for o in out if isinstance(o, Tensor))
+            if isinstance(out, tuple | list)
+            else _without_batch(out)
+        )
 
-        return hook
-
-    hooks = [
-        module.register_forward_hook(keep(name.removeprefix("model.")), with_kwargs=True)
+    parts = {
+        name.removeprefix("model."): module
         for name, module in model.named_modules()
         if name not in ("", "model")
-    ]
+    }
+    watch(model, ids, parts, keep)
+    return Activations(inputs, outputs)
+
+
+def watch(
+    model: nn.Module,
+    ids: Sequence[int] | Tensor,
+    parts: Mapping[str, nn.Module],
+    keep: Callable[[str, list[Any], Any], None],
+) -> list[int]:
+    """Run a model once over ids [T] or [1, T]; return them as a list.
+
+    After each of the parts `keep(name, given, out)` gets all that it was given and what it
+    returned, batch dimension included. Raises ValueError if ids hold more than one sequence.
+    """
+    row = torch.as_tensor(ids, dtype=torch.int64)
+    row = row[0] if row.dim() == 2 and len(row) == 1 else row
+    if row.dim() != 1 or len(row) == 0:
+        raise ValueError(f"one sequence of ids is wanted here, got shape {list(row.shape)}")
+
+    def hook(name: str) -> Any:
+        return lambda _module, args, kwargs, out: keep(name, [*args, *kwargs.values()], out)
+
+    hooks = [part.register_forward_hook(hook(n), with_kwargs=True) for n, part in parts.items()]
     try:
         with torch.inference_mode():
             model(row[None].to(next(model.parameters()).device))
     finally:
-        for hook in hooks:
-            hook.remove()
-    return Activations(inputs, outputs)
+        for handle in hooks:
+            handle.remove()
+    return row.tolist()
 
 
 def _without_batch(value: Any) -> Any:

@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 LAYER_TYPES = ("sliding_attention", "full_attention")
-_MOST_LAYERS = 10_000  # a damaged number must not fill the memory with layers
+# A damaged number must not fill the memory, nor reach torch.
+_MOST_LAYERS, _LARGEST_SIZE = 10_000, 2**40
 
 
 class ConfigError(ValueError):
@@ -197,9 +198,9 @@ class GptOssConfig:
             out["eos_token_id"] = list(self.eos_token_id)
         # transformers takes `"rope_scaling": null` for "YaRN as in gpt-oss": name the plain kind.
         yarn = self.rope_scaling
-        out["rope_scaling"] = {"rope_type": "yarn", **vars(yarn)} if yarn else {
-            "rope_type": "default"
-        }
+        out["rope_scaling"] = (
+            {"rope_type": "yarn", **vars(yarn)} if yarn else {"rope_type": "default"}
+        )
         return out
 
 
@@ -213,6 +214,8 @@ _SIZES = (
 def _check_size(name: str, value: object) -> None:
     if type(value) is not int or value < 1:  # `type is`: True is an int to isinstance
         raise ConfigError(f"{name} must be a whole number >= 1, got {value!r}")
+    if value > _LARGEST_SIZE:
+        raise ConfigError(f"{name} is {value}, which no machine can hold")
 
 
 def _check_number(name: str, value: object) -> None:
@@ -225,8 +228,11 @@ def preset(name: str = "nano") -> GptOssConfig:
     short = name.removeprefix("openai/")
     if short == "nano":
         file = resources.files("labhelpers").joinpath("nano", "config.json")
-        return GptOssConfig.from_dict(json.loads(file.read_text(encoding="utf-8"))) \
-            if file.is_file() else _NANO_PLACEHOLDER
+        return (
+            GptOssConfig.from_dict(json.loads(file.read_text(encoding="utf-8")))
+            if file.is_file()
+            else _NANO_PLACEHOLDER
+        )
     if short not in _LARGE:
         raise ConfigError(f"no preset {name!r}; there are nano, {', '.join(_LARGE)}")
     layers, experts = _LARGE[short]

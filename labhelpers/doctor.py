@@ -74,6 +74,7 @@ def examine() -> Iterator[Finding]:
 
 
 def python_version() -> Finding:
+    """Is this Python new enough, and which one is it?"""
     text = f"{platform.python_version()} in {sys.prefix}"
     return Finding(sys.version_info >= (3, 11), "Python", text, "make lab PYTHON=python3.13")
 
@@ -96,8 +97,7 @@ def packages() -> Iterator[Finding]:
         if found is None:
             yield Finding(False, need.name, "not installed.", install)
         elif not need.specifier.contains(found, prereleases=True):
-            text = f"{found}, and the course needs {need.specifier}."
-            yield Finding(False, need.name, text, install)
+            yield Finding(False, need.name, f"{found}; the course needs {need.specifier}.", install)
         else:
             yield Finding(True, need.name, found)
     if _version("transformers"):
@@ -122,8 +122,8 @@ def nano() -> Finding:
     if missing:
         text = f"{', '.join(missing)} missing in {folder}."
         return Finding(False, "gpt-oss-nano", text, "git checkout labhelpers/nano, or make nano")
-    size = (folder / "model.safetensors").stat().st_size
-    return Finding(True, "gpt-oss-nano", f"{size / 1e6:.1f} MB of weights")
+    megabytes = (folder / "model.safetensors").stat().st_size / 1e6
+    return Finding(True, "gpt-oss-nano", f"{megabytes:.1f} MB of weights")
 
 
 def widgets() -> Iterator[Finding]:
@@ -134,20 +134,21 @@ def widgets() -> Iterator[Finding]:
         return
     yield Finding(True, "JupyterLab", lab)
     browser_side = _version("jupyterlab_widgets") or "none"
-    partners = {"7": "1", "8": "3"}  # major versions that speak the same protocol
-    ok = partners.get(python_side[:1]) == browser_side[:1]
+    ok = {"7": "1", "8": "3"}.get(python_side[:1]) == browser_side[:1]  # one protocol's versions
     text = f"ipywidgets {python_side} with jupyterlab_widgets {browser_side}"
     cure = "pip install -U ipywidgets jupyterlab_widgets, then reload the page"
     yield Finding(ok, "widgets", text if ok else text + " do not fit.", cure)
 
 
 def cores_and_memory() -> Finding:
+    """Enough for nano and JupyterLab?"""
     free = _free_memory()
     text = f"{_cores()} cores; {_gb(free)} of {_gb(_total_memory())} memory free"
     return Finding(free > 1e9, "CPU", text, "close programs: nano and JupyterLab need 1 GB")
 
 
 def find_gpu() -> Gpu:
+    """The accelerator that torch sees (the first one, if there are several)."""
     import torch
 
     if torch.cuda.is_available():
@@ -160,6 +161,7 @@ def find_gpu() -> Gpu:
 
 
 def describe_gpu(gpu: Gpu) -> Finding:
+    """The GPU in words; optional, since nano runs without one."""
     if gpu.kind == "cuda":
         number = ".".join(map(str, gpu.capability))
         text = f"{gpu.name}, capability {number}, {_gb(gpu.free)} of {_gb(gpu.total)} free"
@@ -185,8 +187,7 @@ def packed_path(gpu: Gpu) -> Finding:
         text, cure = "needs Triton", "pip install triton (Linux)."
     else:
         return Finding(True, "packed MXFP4", f"Triton {triton} on {gpu.name}")
-    text += "; here checkpoints become bf16."
-    return Finding(False, "packed MXFP4", text, cure, optional=True)
+    return Finding(False, "packed MXFP4", f"{text}; here experts become bf16.", cure, True)
 
 
 def real_model(name: str, gpu: Gpu, free_memory: int) -> Finding:

@@ -42,8 +42,10 @@ def load(
     name_or_path: "nano", "gpt-oss-20b", "gpt-oss-120b", a folder, or a Hub id ("owner/name";
     "owner/name/original" for the original layout). A folder that is called nano: "./nano".
     dtype: bfloat16 on CUDA, float32 elsewhere unless given. device: CUDA if there is one, else
-    the CPU; "mps" must be asked for. Says what it needs if that is 1 GB or more. Raises CheckpointError (a ValueError) if the
-    checkpoint is missing, damaged or too large for the memory; ValueError for float16.
+    the CPU; "mps" must be asked for. Says what it needs if that is 1 GB or more.
+
+    Raises CheckpointError (a ValueError) if the checkpoint is missing, damaged or too large for
+    the memory; ValueError for float16 or a device that is not there.
     """
     device = _device(device)
     dtype = check_dtype(dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32))

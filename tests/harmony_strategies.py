@@ -1,4 +1,5 @@
 """Hypothesis strategies for conversations and JSON schemas, shared by the harmony tests."""
+
 from hypothesis import strategies as st
 
 from labhelpers.harmony import DeveloperContent, Message, SystemContent, ToolDescription
@@ -18,9 +19,7 @@ numbers = st.one_of(
 )
 json_values = st.recursive(
     st.one_of(st.none(), st.booleans(), numbers, texts),
-    lambda inner: st.one_of(
-        st.lists(inner, max_size=3), st.dictionaries(names, inner, max_size=3)
-    ),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(names, inner, max_size=3)),
     max_leaves=4,
 )
 
@@ -54,11 +53,17 @@ def _schema(draw, inner=None):
         schema["anyOf"] = [{"type": "string"}, {"type": "null"}]
     elif kind is not None:
         schema["type"] = kind
-    extras = draw(st.sets(st.sampled_from(["title", "description", "examples", "default",
-                                           "nullable", "default"]), max_size=3))
+    extras = draw(
+        st.sets(
+            st.sampled_from(["title", "description", "examples", "default", "nullable", "default"]),
+            max_size=3,
+        )
+    )
     for extra in sorted(extras):
         value = {
-            "title": texts, "description": texts, "default": json_values,
+            "title": texts,
+            "description": texts,
+            "default": json_values,
             "examples": st.lists(st.one_of(texts, st.integers()), max_size=2),
             "nullable": st.booleans(),
         }[extra]
@@ -102,15 +107,15 @@ def _parts(strategy):
 @st.composite
 def any_message(draw):
     """Any message that both libraries accept, sensible or not."""
-    role = draw(st.sampled_from(
-        ["system", "developer", "user", "assistant", "assistant", "assistant", "tool"]
-    ))
+    role = draw(
+        st.sampled_from(
+            ["system", "developer", "user", "assistant", "assistant", "assistant", "tool"]
+        )
+    )
     content = {"system": _parts(systems), "developer": _parts(developers)}.get(role, _parts(texts))
     name = names if role == "tool" else st.one_of(st.none(), st.none(), names)
     recipient = "assistant" if role == "tool" else draw(recipients)
-    return Message(
-        role, draw(content), draw(channels), recipient, draw(content_types), draw(name)
-    )
+    return Message(role, draw(content), draw(channels), recipient, draw(content_types), draw(name))
 
 
 conversations = st.lists(any_message(), max_size=7).map(tuple)

@@ -1,4 +1,5 @@
 """A small tokenizer folder made by training/tokenizer.py for tests, with nano's chat template."""
+
 import shutil
 from functools import lru_cache
 from pathlib import Path
@@ -7,8 +8,7 @@ import pytest
 
 NANO = Path(__file__).parents[1] / "labhelpers" / "nano"
 CORPUS = [
-    path.read_text(encoding="utf-8")
-    for path in sorted((NANO.parent / "harmony").glob("*.py"))
+    path.read_text(encoding="utf-8") for path in sorted((NANO.parent / "harmony").glob("*.py"))
 ]
 FORCED = ["'strawberry'", " strawberry", "Zebra", " Füße"]
 

@@ -1,10 +1,12 @@
 """nano's chat template equals the renderer, marks what the model writes, and loses nothing."""
+
 import json
 
 import pytest
 from harmony_strategies import function_lists
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from packaging.version import Version
 from small_tokenizer import NANO, small_folder  # noqa: F401 - a fixture
 
 from labhelpers.harmony import (
@@ -35,7 +37,8 @@ def tok(small_folder):  # noqa: F811
 def both(messages, fast, tok, prompt, **options):
     """Ids by the template and by the renderer."""
     theirs = fast.apply_chat_template(
-        messages, add_generation_prompt=prompt, return_dict=True, **options)["input_ids"]
+        messages, add_generation_prompt=prompt, return_dict=True, **options
+    )["input_ids"]
     conversation = conversation_from_chat(messages, **options)
     if prompt:
         return theirs, render_for_completion(conversation, tok)
@@ -48,9 +51,14 @@ def both(messages, fast, tok, prompt, **options):
 words = st.text(st.sampled_from(list("abcXY 12'\"\n{}[]().,é中")), max_size=20)
 names = st.sampled_from(["get_weather", "now", "python", "browser.search", "functions.x", "a1"])
 contents = st.one_of(
-    words, st.lists(words.map(lambda t: {"type": "text", "text": t}), min_size=1, max_size=2))
-arguments = st.one_of(words, st.dictionaries(st.sampled_from("ab"), st.integers(0, 9)),
-                      st.just({"é": [1.5, None, True]}), st.none())
+    words, st.lists(words.map(lambda t: {"type": "text", "text": t}), min_size=1, max_size=2)
+)
+arguments = st.one_of(
+    words,
+    st.dictionaries(st.sampled_from("ab"), st.integers(0, 9)),
+    st.just({"é": [1.5, None, True]}),
+    st.none(),
+)
 
 
 @st.composite
@@ -58,8 +66,13 @@ def chats(draw):
     """OpenAI-style messages in which every result has a call to answer."""
     out, calls, results = [], [], 0
     for _ in range(draw(st.integers(1, 7))):
-        role = draw(st.sampled_from(["user", "system", "developer"] + ["assistant"] * 4
-                                    + ["tool"] * (3 if results < len(calls) else 0)))
+        role = draw(
+            st.sampled_from(
+                ["user", "system", "developer"]
+                + ["assistant"] * 4
+                + ["tool"] * (3 if results < len(calls) else 0)
+            )
+        )
         message = {"role": role, "content": draw(contents)}
         if role == "assistant":
             calls, results = [], 0
@@ -86,15 +99,30 @@ def chats(draw):
     return out
 
 
-options = st.fixed_dictionaries({}, optional={
-    "builtin_tools": st.sampled_from([[], ["python"], ["browser", "python"]]),
-    "reasoning_effort": st.sampled_from(["low", "medium", "high"]),
-    "model_identity": st.just("You are nano."),
-    "current_date": st.just("2026-01-31"),
-    "tools": st.just([{"type": "function", "function": {
-        "name": "now", "description": "The time.\n",
-        "parameters": {"type": "object", "properties": {"zone": {"type": "string"}}}}}]),
-})
+options = st.fixed_dictionaries(
+    {},
+    optional={
+        "builtin_tools": st.sampled_from([[], ["python"], ["browser", "python"]]),
+        "reasoning_effort": st.sampled_from(["low", "medium", "high"]),
+        "model_identity": st.just("You are nano."),
+        "current_date": st.just("2026-01-31"),
+        "tools": st.just(
+            [
+                {
+                    "type": "function",
+                    "function": {
+                        "name": "now",
+                        "description": "The time.\n",
+                        "parameters": {
+                            "type": "object",
+                            "properties": {"zone": {"type": "string"}},
+                        },
+                    },
+                }
+            ]
+        ),
+    },
+)
 
 
 @settings(max_examples=200, deadline=None)
@@ -119,11 +147,22 @@ def no_marks(value):
     return "<|" not in json.dumps(value, ensure_ascii=False)
 
 
-tools = function_lists.filter(len).map(lambda functions: [
-    {"type": "function", "function": {"name": f.name, "description": f.description}
-     | ({} if f.parameters is None else {"parameters": f.parameters})} for f in functions
-]).filter(lambda ts: all(no_marks(t) and printed_alike(t["function"].get("parameters"))
-                         for t in ts))
+tools = (
+    function_lists.filter(len)
+    .map(
+        lambda functions: [
+            {
+                "type": "function",
+                "function": {"name": f.name, "description": f.description}
+                | ({} if f.parameters is None else {"parameters": f.parameters}),
+            }
+            for f in functions
+        ]
+    )
+    .filter(
+        lambda ts: all(no_marks(t) and printed_alike(t["function"].get("parameters")) for t in ts)
+    )
+)
 
 
 @settings(max_examples=150, deadline=None)
@@ -148,10 +187,17 @@ def text(messages, fast, **options):
 
 
 def test_a_preamble_is_said_aloud_and_every_call_goes_out(fast):
-    messages = [USER, {"role": "assistant", "thinking": "t", "content": "Let me look.",
-                       "tool_calls": [call("f", id="1"), call("g", '{"x":1}', id="2")]},
-                {"role": "tool", "tool_call_id": "2", "content": '{"t":20}'},
-                {"role": "tool", "tool_call_id": "1", "content": "sunny"}]
+    messages = [
+        USER,
+        {
+            "role": "assistant",
+            "thinking": "t",
+            "content": "Let me look.",
+            "tool_calls": [call("f", id="1"), call("g", '{"x":1}', id="2")],
+        },
+        {"role": "tool", "tool_call_id": "2", "content": '{"t":20}'},
+        {"role": "tool", "tool_call_id": "1", "content": "sunny"},
+    ]
     json_call = "<|channel|>commentary <|constrain|>json<|message|>"
     result = " to=assistant<|channel|>commentary<|message|>"
     assert text(messages, fast) == (
@@ -168,12 +214,17 @@ def test_a_preamble_is_said_aloud_and_every_call_goes_out(fast):
 def test_a_later_system_message_stays(fast):
     messages = [USER, {"role": "system", "content": "In capitals."}]
     assert text(messages, fast).endswith(
-        "<|start|>developer<|message|># Instructions\n\nIn capitals.<|end|>")
+        "<|start|>developer<|message|># Instructions\n\nIn capitals.<|end|>"
+    )
 
 
 def test_past_reasoning_goes_and_the_last_stays_in_training(fast):
-    messages = [USER, {"role": "assistant", "thinking": "old", "content": "A"},
-                USER, {"role": "assistant", "thinking": "new", "content": "B"}]
+    messages = [
+        USER,
+        {"role": "assistant", "thinking": "old", "content": "A"},
+        USER,
+        {"role": "assistant", "thinking": "new", "content": "B"},
+    ]
     trained = text(messages, fast)
     assert "old" not in trained and "new" in trained and trained.endswith("B<|return|>")
     prompt = text([*messages, USER], fast, add_generation_prompt=True)
@@ -182,9 +233,13 @@ def test_past_reasoning_goes_and_the_last_stays_in_training(fast):
 
 
 def test_reasoning_stays_between_call_and_result(fast):
-    messages = [USER, {"role": "assistant", "thinking": "old", "content": "A"}, USER,
-                {"role": "assistant", "thinking": "why", "tool_calls": [call()]},
-                {"role": "tool", "content": "1"}]
+    messages = [
+        USER,
+        {"role": "assistant", "thinking": "old", "content": "A"},
+        USER,
+        {"role": "assistant", "thinking": "why", "tool_calls": [call()]},
+        {"role": "tool", "content": "1"},
+    ]
     prompt = text(messages, fast, add_generation_prompt=True)
     assert "why" in prompt and "old" not in prompt
 
@@ -218,8 +273,15 @@ def test_a_python_function_as_tool(fast, tok):
         ([{"role": "user", "content": [{"type": "image"}]}], {}, "nly text is understood"),
         ([USER, {"role": "assistant", "content": None}], {}, "needs content, thinking"),
         ([USER, {"role": "tool", "content": "1"}], {}, "needs a name or a tool_call_id"),
-        ([USER, {"role": "assistant", "tool_calls": [call(id="1")]},
-          {"role": "tool", "tool_call_id": "2", "content": ""}], {}, "o call has the id 2"),
+        (
+            [
+                USER,
+                {"role": "assistant", "tool_calls": [call(id="1")]},
+                {"role": "tool", "tool_call_id": "2", "content": ""},
+            ],
+            {},
+            "o call has the id 2",
+        ),
         ([USER], {"reasoning_effort": "extreme"}, "low, medium or high"),
         ([USER], {"builtin_tools": ["shell"]}, "o built-in tool"),
     ],
@@ -235,10 +297,13 @@ def test_errors_in_template_and_library(messages, options, words, fast):
 
 
 def test_generation_marks_cover_what_training_predicts(fast, tok):
-    messages = [{"role": "system", "content": "s"}, USER,
-                {"role": "assistant", "thinking": "t", "content": "p", "tool_calls": [call()]},
-                {"role": "tool", "content": "é"},
-                {"role": "assistant", "thinking": "u", "content": "done"}]
+    messages = [
+        {"role": "system", "content": "s"},
+        USER,
+        {"role": "assistant", "thinking": "t", "content": "p", "tool_calls": [call()]},
+        {"role": "tool", "content": "é"},
+        {"role": "assistant", "thinking": "u", "content": "done"},
+    ]
     out = fast.apply_chat_template(messages, return_dict=True, return_assistant_tokens_mask=True)
     ids, mask = render_with_mask(conversation_from_chat(messages), tok)
     assert out["input_ids"] == ids
@@ -246,36 +311,56 @@ def test_generation_marks_cover_what_training_predicts(fast, tok):
 
 
 def test_generation_marks_of_earlier_turns(fast, tok):
-    messages = [USER, {"role": "assistant", "content": "A"}, USER,
-                {"role": "assistant", "content": "B"}]
+    messages = [
+        USER,
+        {"role": "assistant", "content": "A"},
+        USER,
+        {"role": "assistant", "content": "B"},
+    ]
     out = fast.apply_chat_template(messages, return_dict=True, return_assistant_tokens_mask=True)
     marked = [i for i, m in zip(out["input_ids"], out["assistant_masks"], strict=True) if m]
     assert tok.decode(marked) == (
-        "<|channel|>final<|message|>A<|end|><|channel|>final<|message|>B<|return|>")
+        "<|channel|>final<|message|>A<|end|><|channel|>final<|message|>B<|return|>"
+    )
 
 
 # -- answers read back by transformers ----------------------------------------------------
 
 CALL_JSON = '<|channel|>commentary <|constrain|>json<|message|>{"a": 1}<|call|>'
 ARGS = {"name": "f", "arguments": {"a": 1}}
+reads_responses = pytest.mark.skipif(
+    Version(transformers.__version__) < Version("5.16"),
+    reason="transformers before 5.16 does not know the key `join` of a response_template",
+)
 
 
+@reads_responses
 @pytest.mark.parametrize(
     "answer, expected",
     [
         ("<|channel|>final<|message|>Hello.<|return|>", {"content": "Hello."}),
-        ("<|channel|>analysis<|message|> a <|end|><|start|>assistant<|channel|>analysis<|message|>b"
-         "<|end|><|start|>assistant<|channel|>final<|message|>c",
-         {"reasoning_content": " a \nb", "content": "c"}),
-        ("<|channel|>commentary<|message|>Wait.<|end|>"
-         "<|start|>assistant to=functions.f" + CALL_JSON,
-         {"content": "Wait.", "tool_calls": [ARGS]}),
-        ('<|channel|>commentary to=functions.f <|constrain|>json<|message|>{"a": 1}<|call|>',
-         {"tool_calls": [ARGS]}),
-        (" to=python<|channel|>analysis code<|message|>print(1)<|call|>",
-         {"tool_calls": [{"name": "python", "arguments": "print(1)"}]}),
-        ("<|channel|>analysis to=python code<|message|>1<|call|>",
-         {"tool_calls": [{"name": "python", "arguments": 1}]}),
+        (
+            "<|channel|>analysis<|message|> a <|end|>"
+            "<|start|>assistant<|channel|>analysis<|message|>b<|end|><|start|>assistant<|channel|>final<|message|>c",
+            {"reasoning_content": " a \nb", "content": "c"},
+        ),
+        (
+            "<|channel|>commentary<|message|>Wait.<|end|>"
+            "<|start|>assistant to=functions.f" + CALL_JSON,
+            {"content": "Wait.", "tool_calls": [ARGS]},
+        ),
+        (
+            '<|channel|>commentary to=functions.f <|constrain|>json<|message|>{"a": 1}<|call|>',
+            {"tool_calls": [ARGS]},
+        ),
+        (
+            " to=python<|channel|>analysis code<|message|>print(1)<|call|>",
+            {"tool_calls": [{"name": "python", "arguments": "print(1)"}]},
+        ),
+        (
+            "<|channel|>analysis to=python code<|message|>1<|call|>",
+            {"tool_calls": [{"name": "python", "arguments": 1}]},
+        ),
     ],
 )
 def test_response_template(answer, expected, fast):
@@ -283,20 +368,32 @@ def test_response_template(answer, expected, fast):
     parsed = fast.parse_response(fast.encode(answer), prefix=prompt)
     if "tool_calls" in expected:
         expected = expected | {
-            "tool_calls": [{"type": "function", "function": f} for f in expected["tool_calls"]]}
+            "tool_calls": [{"type": "function", "function": f} for f in expected["tool_calls"]]
+        }
     assert parsed == {"role": "assistant"} | expected
 
 
+@reads_responses
 def test_what_the_template_writes_transformers_reads_back(fast, tok):
-    messages = [USER, {"role": "assistant", "thinking": "t", "content": "p",
-                       "tool_calls": [call("f", '{"a": 1}')]}]
+    messages = [
+        USER,
+        {
+            "role": "assistant",
+            "thinking": "t",
+            "content": "p",
+            "tool_calls": [call("f", '{"a": 1}')],
+        },
+    ]
     whole = text(messages, fast)
     prefix, answer = whole.split("<|start|>assistant", 1)
     parsed = fast.parse_response(fast.encode(answer), prefix=prefix + "<|start|>assistant")
     assert parsed["reasoning_content"] == "t" and parsed["content"] == "p"
     assert parsed["tool_calls"][0]["function"] == ARGS
     assert parse(fast.encode(answer), tok) == [
-        Message.analysis("t"), Message.preamble("p"), Message.call("functions.f", '{"a": 1}')]
+        Message.analysis("t"),
+        Message.preamble("p"),
+        Message.call("functions.f", '{"a": 1}'),
+    ]
 
 
 @pytest.mark.skipif(not (NANO / "tokenizer.json").exists(), reason="nano is not trained yet")

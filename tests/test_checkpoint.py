@@ -50,9 +50,7 @@ def model() -> GptOss:
 
 
 def same_weights(a: GptOss, b: GptOss) -> bool:
-    return all(
-        torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters(), strict=True)
-    )
+    return all(torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters(), strict=True))
 
 
 @pytest.mark.parametrize("most", [10**9, 60_000], ids=["one_file", "sharded"])
@@ -311,10 +309,12 @@ def test_float16_is_refused_before_anything_is_read():
         labhelpers.load("gpt-oss-20b", torch.float16, "cpu")
 
 
-@pytest.mark.parametrize("device", ["gpu", pytest.param("cuda", marks=pytest.mark.skipif(
-    torch.cuda.is_available(), reason="there is a GPU"))])  # fmt: skip
+@pytest.mark.parametrize("device", ["gpu", "cuda", "mps"])
 def test_a_device_that_is_not_there(folder, device):
-    with pytest.raises(ValueError, match=f"{device}.*'cpu'"):
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if there.get(device):
+        pytest.skip("there is one")
+    with pytest.raises(ValueError, match=f"{device}.*('cpu'|leave device out)"):
         labhelpers.load(folder, device=device)
 
 

@@ -325,7 +325,12 @@ CONFIGS = [
     ("odd_width", config(hidden_size=33), ["model.embed_tokens.weight", "expected [40, 33]"]),
     ("more_experts", config(num_local_experts=3), ["router.weight", "expected [3, 32]"]),
     ("more_heads", config(num_attention_heads=6), ["self_attn.sinks", "[4], expected [6]"]),
-    ("absurd_width", config(hidden_size=10**18), ["config.json", "impossible size"]),
+    ("absurd_width", config(hidden_size=10**18), ["config.json", "hidden_size", "no machine"]),
+    (
+        "absurd_product",
+        config(hidden_size=2**39, intermediate_size=2**39),
+        ["config.json", "impossible size"],
+    ),
     ("width_a_string", config(hidden_size="32"), ["config.json", "hidden_size", "'32'"]),
     ("width_negative", config(hidden_size=-32), ["config.json", "hidden_size", "-32"]),
     ("window_zero", config(sliding_window=0), ["config.json", "sliding_window"]),

@@ -12,14 +12,13 @@ from hypothesis import strategies as st
 
 from labhelpers import viz
 from labhelpers.exercises import architecture as ex
-from labhelpers.harmony import Conversation, Message, ToolDescription, render
+from labhelpers.harmony import Conversation, HarmonyError, Message, ToolDescription, render
 from labhelpers.tokenizer import nano
 from labhelpers.viz import look
 from labhelpers.viz.stream import Completion
 from labhelpers.viz.table import table
 
-BLOCKS = {"div", "dl", "dt", "dd", "p", "pre", "br", "details", "summary", "table", "tr", "td",
-          "th", "thead", "tbody", "span", "small"}
+BLOCKS = set("div dl dt dd p pre br details summary table tr td th thead tbody span small".split())
 # What JupyterLab's sanitiser keeps, as far as it is used here; attributes: style alone.
 KEPT = BLOCKS | {"b", "code"}
 
@@ -64,8 +63,12 @@ def words(text: str) -> list[str]:
 def bad_reply() -> Completion:
     tokenizer = nano()
     reply = Completion(tokenizer)
-    ids = [tokenizer.special_id("<|channel|>"), *tokenizer.encode("final"),
-           tokenizer.special_id("<|message|>"), *tokenizer.encode("There <are>")]
+    ids = [
+        tokenizer.special_id("<|channel|>"),
+        *tokenizer.encode("final"),
+        tokenizer.special_id("<|message|>"),
+        *tokenizer.encode("There <are>"),
+    ]
     for token_id in ids:
         reply.push(token_id)
     reply.error = "<|start|> inside the text"
@@ -134,25 +137,35 @@ def test_it_survives_an_untrusted_page(name):
         assert ("background" in style) == bool(re.search(r"(?:^|;)color:", style))
 
 
-LETTERS = st.characters(
-    codec="utf-8", exclude_categories=("Cc", "Cs"), include_characters="\n"
-)
+LETTERS = st.characters(codec="utf-8", exclude_categories=("Cc", "Cs"), include_characters="\n")
 TEXTS = st.text(LETTERS, max_size=60)
 
 
 @given(TEXTS, TEXTS)
 @settings(max_examples=60, deadline=None)
 def test_any_text_is_escaped(first, second):
-    messages = [Message.user(first), Message.analysis(second), Message.call("python", first),
-                Message.tool("a" + second, second)]
-    for component in (viz.conversation(messages), viz.tokens(nano().encode(first), nano()),
-                      table([first], [[second]])):
+    messages = [
+        Message.user(first),
+        Message.analysis(second),
+        Message.call("python", first),
+        Message.tool("a" + second, second),
+    ]
+    for component in (
+        viz.conversation(messages),
+        viz.tokens(nano().encode(first), nano()),
+        table([first], [[second]]),
+    ):
         assert words(read(component).words) == words(repr(component))
 
 
 def test_plain_conversation():
-    messages = [Message.user("How many?"), Message.analysis("r at 3, 8 and 9.\nThat makes 3."),
-                Message.call("python", "1 + 1"), Message.tool("python", "2"), Message.final("3")]
+    messages = [
+        Message.user("How many?"),
+        Message.analysis("r at 3, 8 and 9.\nThat makes 3."),
+        Message.call("python", "1 + 1"),
+        Message.tool("python", "2"),
+        Message.final("3"),
+    ]
     count = len(nano().encode("r at 3, 8 and 9.\nThat makes 3."))
     assert repr(viz.conversation(messages, nano())) == (
         "user\n    How many?\n"
@@ -270,6 +283,9 @@ def test_a_stream_passes_prompt_and_options():
     assert options == {"temperature": 1.0, "seed": 3}
     viz.stream(writer, prompt, nano())
     assert writer.seen[0] == prompt
+    for wrong in ("How many rs?", [{"role": "user", "content": "hi"}]):
+        with pytest.raises(HarmonyError, match="Message objects"):
+            viz.stream(writer, wrong, nano())
 
 
 def test_a_terminal_sees_tokens_as_they_come(capsys):

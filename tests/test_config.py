@@ -80,6 +80,8 @@ def test_from_file_takes_the_file_or_its_folder(tmp_path: Path) -> None:
         ({"num_experts_per_tok": 33, "experts_per_token": 33}, "only num_local_experts=32"),
         ({"experts_per_token": 2}, "contradicts"),
         ({"layer_types": ["sliding_attention"]}, "names 1 layers"),
+        ({"num_hidden_layers": 10**12}, "which no gpt-oss has"),
+        ({"vocab_size": 10**30}, "no machine can hold"),
         ({"layer_types": ["linear_attention"] * 24}, "unknown layer types"),
         ({"layer_types": "full_attention"}, "list"),
         ({"model_type": "mixtral"}, "knows gpt_oss only"),

@@ -59,8 +59,9 @@ def test_a_wrong_version_misses_the_tolerance_by_far(exercise, mistake):
     errors = []
     for case in exercise.cases:
         got, expected = mistake.function(*case.make()), exercise.function(*case.make())
-        pairs = zip(got, expected, strict=True) if isinstance(expected, tuple) else [(got,
-                                                                                     expected)]
+        pairs = (
+            zip(got, expected, strict=True) if isinstance(expected, tuple) else [(got, expected)]
+        )
         for a, b in pairs:
             if isinstance(b, torch.Tensor):
                 errors.append(judge.largest_error(a, b))
@@ -299,8 +300,7 @@ def test_touched_bodies(body):
 def test_right_returns_the_readers_function(capsys):
     assert ex.route.check(route_softmax_first) is route_softmax_first
     assert capsys.readouterr().out == (
-        "✓ right  exercise 1.5 route\n"
-        "All 2 inputs agree: 7 experts, 3 a token, 1 expert a token.\n"
+        "✓ right  exercise 1.5 route\nAll 2 inputs agree: 7 experts, 3 a token, 1 expert a token.\n"
     )
     assert read()[0]["architecture.route"]["outcome"] == "right"
 
@@ -397,8 +397,9 @@ def test_any_changed_number_is_found(place, change):
 
 
 def test_hints_come_one_by_one(capsys):
-    exercise = core.Exercise("9.9", ex.route.function, ex.route.cases, ("one", "two"), 5, 1, (),
-                             (), 1e-5)
+    exercise = core.Exercise(
+        "9.9", ex.route.function, ex.route.cases, ("one", "two"), 5, 1, (), (), 1e-5
+    )
     for expected in ("Hint 1 of 2", "Hint 2 of 2", "Hint 2 of 2"):
         exercise.hint()
         assert expected in capsys.readouterr().out

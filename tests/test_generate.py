@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -41,8 +42,11 @@ def test_stop_token_is_yielded_and_ends_its_row(model: GptOss) -> None:
     prompts = [random_ids(CONFIG, 1, n, seed=n)[0].tolist() for n in (5, 6)]
     first, second = (list(generate(model, p, max_new_tokens=12)) for p in prompts)
     stop = first[3]
-    assert list(generate(model, prompts[0], max_new_tokens=12, stop={stop})) \
-        == first[: first.index(stop) + 1]
+    for one in ({stop}, stop):  # a set, or the id itself
+        assert (
+            list(generate(model, prompts[0], max_new_tokens=12, stop=one))
+            == first[: first.index(stop) + 1]
+        )
     only_first = stop if stop not in second else None
     assert only_first is not None, "choose other prompts: both rows meet the stop token"
     rows = list(generate_batch(model, prompts, max_new_tokens=12, stop=[stop]))
@@ -98,13 +102,16 @@ def test_length_never_passes_the_positions(model: GptOss) -> None:
         ({"top_p": 1.5}, "top_p"),
         ({"top_k": -1}, "top_k"),
         ({"max_new_tokens": 0}, "max_new_tokens"),
+        ({"max_new_tokens": 2.5}, "whole number"),
+        ({"stop": ["<|end|>"]}, "special_id"),
+        ({"stop": "<|end|>"}, "special_id"),
     ],
 )
 def test_bad_options_raise_before_the_first_token(
-    model: GptOss, options: dict[str, float], message: str
+    model: GptOss, options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        generate(model, [1], **options)  # type: ignore[arg-type]
+        generate(model, [1], **options)
 
 
 def test_bad_prompts(model: GptOss) -> None:
@@ -114,6 +121,14 @@ def test_bad_prompts(model: GptOss) -> None:
         generate(model, torch.ones(2, 3, dtype=torch.int64))
     with pytest.raises(ValueError, match="another tokenizer"):
         next(generate(model, [CONFIG.vocab_size]))
+    with pytest.raises(ValueError, match="not text"):
+        generate(model, "Hello")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="not text"):
+        generate_batch(model, ["Hello"])  # type: ignore[list-item]
+    with pytest.raises(ValueError, match="whole numbers, got torch.float32"):
+        generate(model, [1.5])  # type: ignore[list-item]
+    with pytest.raises(ValueError, match="got a list"):
+        model([1, 2])
 
 
 def counts(draws: int = 4000, **options: float) -> Counter[int]:
@@ -133,3 +148,4 @@ def test_sampling_follows_the_distribution() -> None:
     nucleus = counts(temperature=1.0, top_p=0.6)  # 0.5 is short of 0.6: the next one stays too
     assert set(nucleus) == {0, 1} and abs(nucleus[0] / 4000 - 0.5 / 0.8) < 0.03
     assert set(counts(temperature=1.0, top_p=0.01)) == {0}
+    assert set(counts(temperature=1e-45)) == {0}  # no overflow, however cold

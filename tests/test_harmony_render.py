@@ -1,4 +1,5 @@
 """The renderer: equal to openai-harmony, to the goldens, and to the written rule on reasoning."""
+
 import pytest
 from harmony_cases import CASES, GOLDENS, SYSTEM, TOOLS, USER, rendered
 from harmony_oracle import harmony_oracle, oracle, to_oracle  # noqa: F401 - a fixture
@@ -141,8 +142,20 @@ def test_three_rules(messages, written, library, training):
 
 
 def test_mask_covers_what_the_model_writes(tok):
-    messages = [SYSTEM, TOOLS, USER, A, FINAL, USER, B, Message.preamble("p"), CALL, RESULT, C,
-                FINAL]
+    messages = [
+        SYSTEM,
+        TOOLS,
+        USER,
+        A,
+        FINAL,
+        USER,
+        B,
+        Message.preamble("p"),
+        CALL,
+        RESULT,
+        C,
+        FINAL,
+    ]
     ids, mask = render_with_mask(messages, tok)
     assert ids == render(messages, tok, for_training=True)
     runs, before = [], False
@@ -217,6 +230,8 @@ def test_special_tokens_come_from_structure_only(messages):
         (lambda: Conversation(["hello"]), "holds Message objects"),
         (lambda: render_segments([Message("tool", "x", name="python")]), "without to=assistant"),
         (lambda: render_segments([USER], compat="vllm"), "use None or 'openai-harmony'"),
+        (lambda: render_segments([{"role": "user"}]), "conversation_from_chat"),
+        (lambda: render_segments("How many rs?"), "holds Message objects, got a str"),
     ],
 )
 def test_errors_say_what_to_do(make, words):
@@ -236,8 +251,12 @@ def tokens(tok, text):
 
 
 @pytest.mark.parametrize(
-    "name", [n for n in CASES if n not in ("names_of_authors", "recipient_all_is_unwritten",
-                                           "completion_opens_an_answer")]
+    "name",
+    [
+        n
+        for n in CASES
+        if n not in ("names_of_authors", "recipient_all_is_unwritten", "completion_opens_an_answer")
+    ],
 )
 def test_rendered_conversations_parse_back(name, tok):
     messages, options = CASES[name]
@@ -256,17 +275,22 @@ def test_rendered_conversations_parse_back(name, tok):
 
 
 def test_both_header_orders(tok):
-    for header in (" to=functions.f<|channel|>commentary <|constrain|>json",
-                   "<|channel|>commentary to=functions.f <|constrain|>json",
-                   " to=functions.f<|channel|>commentary<|constrain|>json"):
+    for header in (
+        " to=functions.f<|channel|>commentary <|constrain|>json",
+        "<|channel|>commentary to=functions.f <|constrain|>json",
+        " to=functions.f<|channel|>commentary<|constrain|>json",
+    ):
         ids = tokens(tok, header + "<|message|>{}<|call|>")
         assert parse(ids, tok) == [Message.call("functions.f", "{}")]
 
 
 def test_stream_gives_text_as_it_comes(tok):
     text = "Füße 🙂 中文"
-    ids = tokens(tok, f"<|channel|>analysis<|message|>{text}<|end|>"
-                      f"<|start|>assistant<|channel|>final<|message|>ok<|return|>")
+    ids = tokens(
+        tok,
+        f"<|channel|>analysis<|message|>{text}<|end|>"
+        f"<|start|>assistant<|channel|>final<|message|>ok<|return|>",
+    )
     parser, seen = StreamParser(tok), []
     for i in ids:
         delta = parser.push(i)
@@ -324,9 +348,14 @@ def test_parser_wants_a_known_role(tok):
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(st.builds(Message.analysis, st.text(max_size=30))
-                | st.builds(lambda a: Message.call("functions.f", a), st.text(max_size=30)),
-                min_size=1, max_size=4))
+@given(
+    st.lists(
+        st.builds(Message.analysis, st.text(max_size=30))
+        | st.builds(lambda a: Message.call("functions.f", a), st.text(max_size=30)),
+        min_size=1,
+        max_size=4,
+    )
+)
 def test_parse_agrees_with_openai_harmony(messages):
     import openai_harmony as library
 

@@ -154,6 +154,7 @@ def test_an_expert_is_described_by_what_lies_in_memory(model: GptOss) -> None:
     assert real_thing.describe_expert(model) == (
         "one expert: float32, 0.02 MB, 32.00 bits a weight: unpacked"
     )
+
     # As transformers keeps it on a GPU: Triton's wrapper, and the scales in another object.
     def wrapped(*shape: int) -> SimpleNamespace:
         return SimpleNamespace(storage=SimpleNamespace(data=torch.zeros(shape, dtype=torch.uint8)))

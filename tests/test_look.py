@@ -241,6 +241,9 @@ def test_recorded_routing_is_what_the_routers_did():
     assert not any(m._forward_hooks for m in model.modules()), "hooks are taken off again"
     with pytest.raises(ValueError, match="one sequence"):
         viz.record_routing(model, torch.zeros(2, 3, dtype=torch.int64))
+    for draw in (viz.expert_bars, viz.expert_pairs):
+        with pytest.raises(ValueError, match="has layers 0 to"):
+            draw(seen, 99)
 
 
 def test_the_lens_ends_in_the_models_own_answer():

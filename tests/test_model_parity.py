@@ -37,7 +37,8 @@ CONFIGS = {
     "gpt-oss's YaRN": replace(BASE, head_dim=64, rope_scaling=YarnConfig()),
     "YaRN truncated": replace(BASE, head_dim=64, rope_scaling=YarnConfig(truncate=True)),
     "YaRN low border below 0": replace(
-        BASE, max_position_embeddings=256,
+        BASE,
+        max_position_embeddings=256,
         rope_scaling=YarnConfig(4.0, original_max_position_embeddings=64, truncate=True),
     ),  # fmt: skip
     "window 7": replace(BASE, sliding_window=7),
@@ -45,7 +46,8 @@ CONFIGS = {
     "window 1000": replace(BASE, sliding_window=1000),
     "no attention bias": replace(BASE, attention_bias=False),
     "full first, odd count": replace(
-        BASE, num_hidden_layers=3,
+        BASE,
+        num_hidden_layers=3,
         layer_types=("full_attention", "sliding_attention", "full_attention"),
     ),  # fmt: skip
     "tight SwiGLU": replace(BASE, swiglu_limit=0.5),

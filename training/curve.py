@@ -20,7 +20,7 @@ def main() -> None:
         fig, axes = look.figure(height=2.6)
         axes.semilogy(tokens, loss, color=look.tone("teal"), linewidth=2)
         axes.set(xlabel="tokens, millions", ylabel="loss, nats a token")
-        axes.set_title("Half of the loss goes at the end, while the learning rate falls")
+        axes.set_title("The loss falls tenfold in the second half, while the learning rate goes to zero")
         axes.text(tokens[-1], loss[-1] * 1.25, f"{loss[-1]:.4f}", size=9, ha="center")
         look.grid(axes, "y")
     OUT.parent.mkdir(exist_ok=True)

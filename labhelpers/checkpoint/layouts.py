@@ -61,10 +61,12 @@ class Entry:
 
     @property
     def blocks(self) -> str:
+        """Name of the packed codes, uint8 [E, out, in / 32, 16]."""
         return f"{self.name}{self.separator}blocks"
 
     @property
     def scales(self) -> str:
+        """Name of the packed scales, uint8 of `scales_shape`."""
         return f"{self.name}{self.separator}scales"
 
     @property
@@ -77,7 +79,10 @@ class Entry:
 
 
 def entries(params: Mapping[str, Shape], layout: Layout) -> list[Entry]:
-    """What a layout stores for a model with these parameters (name -> shape)."""
+    """What a layout stores for a model with these parameters (name -> shape).
+
+    Raises CheckpointError for a layout that is neither.
+    """
     if layout not in get_args(Layout):
         raise CheckpointError(f"layout must be one of {list(get_args(Layout))}, got {layout!r}")
     if layout == "huggingface":

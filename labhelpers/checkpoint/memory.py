@@ -48,10 +48,12 @@ def check_memory(name: str, config: GptOssConfig, dtype: torch.dtype, device: to
 
 
 def gigabytes(count: int) -> str:
+    """Bytes in words: 1e9 bytes a GB, as disks and cards are sold."""
     return f"{count / 1e9:.1f} GB"
 
 
 def dtype_name(dtype: torch.dtype) -> str:
+    """torch.bfloat16 -> "bfloat16"."""
     return str(dtype).removeprefix("torch.")
 
 

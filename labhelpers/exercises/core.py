@@ -139,8 +139,10 @@ class Exercise:
             function(*arguments)
             for got, expected in zip(arguments, untouched, strict=True):
                 if isinstance(expected, Tensor | list) and not same(got, expected, 0.0):
-                    return ("The result is right, but the function changes its input in place: "
-                            "whoever passed it will compute with other numbers.")
+                    return (
+                        "The result is right, but the function changes its input in place: "
+                        "whoever passed it will compute with other numbers."
+                    )
         return ""
 
     def _recognise(self, results: list[Any]) -> str:
@@ -275,6 +277,9 @@ def _told(error: Exception, function: Callable[..., Any]) -> list[str]:
     own = [f for f in frames if code is not None and f.filename == code.co_filename]
     if own:
         source = (own[-1].line or "").strip().replace("`", "'")
-        lines.append(f"in your line {own[-1].lineno}: `{source}`" if source else
-                     f"in your line {own[-1].lineno}")
+        lines.append(
+            f"in your line {own[-1].lineno}: `{source}`"
+            if source
+            else f"in your line {own[-1].lineno}"
+        )
     return lines

@@ -43,8 +43,10 @@ def difference(
 def same(a: Any, b: Any, tolerance: float) -> bool:
     """Are two results equal within the tolerance? Results of any kind may be compared."""
     if isinstance(b, tuple):
-        return isinstance(a, tuple | list) and len(a) == len(b) and all(
-            same(x, y, tolerance) for x, y in zip(a, b, strict=True)
+        return (
+            isinstance(a, tuple | list)
+            and len(a) == len(b)
+            and all(same(x, y, tolerance) for x, y in zip(a, b, strict=True))
         )
     if a is None or b is None:
         return a is b

@@ -136,11 +136,13 @@ def draw(exercises: list[Exercise]) -> Picture:
                 edgecolor=look.tone(mark.hue, "line"),
                 linestyle="--" if mark.bar == "dashed" else "-",
             ))  # fmt: skip
-            axes.text(column + 0.1, row + 0.5, f"{mark.glyph} {exercise.title}", va="center",
-                      size=9)
+            axes.text(
+                column + 0.1, row + 0.5, f"{mark.glyph} {exercise.title}", va="center", size=9
+            )
         axes.set(xlim=(0, _COLUMNS), ylim=(rows, 0))
         axes.set_axis_off()
         axes.set_title(f"{outcomes.count('right')} of {len(exercises)} exercises are right")
-    lines = [f"{OUTCOMES[o].glyph} {o:13}  {e.title}" for e, o in zip(exercises, outcomes,
-                                                                       strict=True)]
+    lines = [
+        f"{OUTCOMES[o].glyph} {o:13}  {e.title}" for e, o in zip(exercises, outcomes, strict=True)
+    ]
     return look.Picture(fig, "\n".join([*lines, *filter(None, [note])]), entries)

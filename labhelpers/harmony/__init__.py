@@ -4,6 +4,7 @@
 `system_text` and `typescript` write the two settings messages, `chat` reads OpenAI-style dicts.
 Needs neither torch nor a model.
 """
+
 from .messages import (
     CHANNELS,
     ROLES,

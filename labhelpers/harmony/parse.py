@@ -11,6 +11,7 @@ Source: OpenAI's harmony format guide; compared with openai-harmony 0.0.8, whose
 lone word in a header for a recipient (harmony #144); here it is a content type. Limits: no
 repairs. Anything outside the format raises HarmonyError that names what was expected.
 """
+
 from __future__ import annotations
 
 import codecs
@@ -61,8 +62,8 @@ class StreamParser:
             raise HarmonyError(f"unknown role {role!r}; harmony has {', '.join(ROLES)}")
         self.tokenizer = tokenizer
         self.messages: list[Message] = []
-        self.header: Header | None = None      # set while inside a message's text
-        self.complete = True                   # False once finish met a message without a stop
+        self.header: Header | None = None  # set while inside a message's text
+        self.complete = True  # False once finish met a message without a stop
         self._role = role
         self._in_header = role is not None
         self._parts: list[tuple[bool, str]] = []  # the header so far: (special?, text)
@@ -81,8 +82,9 @@ class StreamParser:
             self._role, self._in_header, self._parts = None, True, []
             self._utf8.reset()
         else:
-            shown = special or repr(self.tokenizer.decode_bytes([token_id]).decode(
-                "utf-8", "replace"))
+            shown = special or repr(
+                self.tokenizer.decode_bytes([token_id]).decode("utf-8", "replace")
+            )
             after = f" after {self._last_stop}" if self._last_stop else ""
             raise HarmonyError(
                 f"expected <|start|>{after}, got {shown}"
@@ -91,7 +93,10 @@ class StreamParser:
         return self._delta("", None)
 
     def finish(self) -> list[Message]:
-        """End of the stream: all messages. A text that was cut off counts, a header does not."""
+        """End of the stream: all messages. A text that was cut off counts.
+
+        Raises HarmonyError if the stream ended inside a header.
+        """
         if self._in_header and (self._parts or self._role is None):
             raise HarmonyError(f"the stream ended inside a header: {self._shown()!r}")
         if self.header is not None:
@@ -127,8 +132,10 @@ class StreamParser:
         header = self.header
         assert header is not None
         if special not in STOPS:
-            raise HarmonyError(f"{special} inside the text of the {header.role}'s message; "
-                               f"it must end with one of {', '.join(STOPS)} first")
+            raise HarmonyError(
+                f"{special} inside the text of the {header.role}'s message; "
+                f"it must end with one of {', '.join(STOPS)} first"
+            )
         if special == "<|call|>" and header.recipient is None:
             raise HarmonyError("<|call|> ends a message that has no recipient: nobody is called")
         delta = self._delta(self._utf8.decode(b"", final=True), None)
@@ -218,9 +225,7 @@ def _runs(parts: list[tuple[bool, str]]) -> list[tuple[bool, str]]:
     return runs
 
 
-def parse(
-    ids: Iterable[int], tokenizer: Decoder, role: str | None = "assistant"
-) -> list[Message]:
+def parse(ids: Iterable[int], tokenizer: Decoder, role: str | None = "assistant") -> list[Message]:
     """Messages of a completion (or, with role None, of a whole rendered conversation)."""
     parser = StreamParser(tokenizer, role)
     for token_id in ids:

@@ -15,6 +15,7 @@ name or a text; texts are always encoded as ordinary text, piece by piece.
 Source: OpenAI's harmony format guide, its guide to raw reasoning, and openai-harmony 0.0.8.
 Limits: a model usually writes the recipient behind the channel; re-rendering puts it in front.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterable
@@ -39,9 +40,9 @@ class Segment(NamedTuple):
 
     text: str
     special: bool
-    message: int      # index in the conversation; its length for an opened answer
+    message: int  # index in the conversation; its length for an opened answer
     role: str
-    generated: bool   # written by the model in the last turn: what training should predict
+    generated: bool  # written by the model in the last turn: what training should predict
 
 
 def render(
@@ -73,9 +74,7 @@ def render_with_mask(
     return assemble(render_segments(conversation, for_training=True), tokenizer)
 
 
-def assemble(
-    segments: Iterable[Segment], tokenizer: Encoder
-) -> tuple[list[int], list[bool]]:
+def assemble(segments: Iterable[Segment], tokenizer: Encoder) -> tuple[list[int], list[bool]]:
     """Ids of segments, and the mask of generated ids. Each segment is encoded by itself."""
     ids: list[int] = []
     mask: list[bool] = []
@@ -98,10 +97,19 @@ def render_segments(
     compat: Compat = None,
     completion: bool = False,
 ) -> list[Segment]:
-    """The conversation as special tokens and texts, in order. `completion` opens an answer."""
+    """The conversation as special tokens and texts, in order. `completion` opens an answer.
+
+    Raises HarmonyError for what harmony cannot express.
+    """
     if compat not in (None, "openai-harmony"):
         raise HarmonyError(f"compat is {compat!r}; use None or 'openai-harmony'")
     messages = tuple(conversation)
+    for message in messages:
+        if not isinstance(message, Message):
+            raise HarmonyError(
+                f"a conversation holds Message objects, got a {type(message).__name__}; "
+                "labhelpers.harmony.chat.conversation_from_chat reads OpenAI-style dicts"
+            )
     has_functions = any(
         part.functions
         for message in messages

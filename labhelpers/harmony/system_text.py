@@ -7,6 +7,7 @@ model was trained on these sentences, so they are kept to the letter.
 Source: openai-harmony 0.0.8 and OpenAI's harmony format guide. Limits: the python tool's text
 promises a stateful notebook and 120 seconds; the tool that answers must keep that promise.
 """
+
 from __future__ import annotations
 
 from .messages import DeveloperContent, SystemContent, ToolDescription, ToolNamespace
@@ -66,8 +67,7 @@ BROWSER = ToolNamespace(
         ),
         ToolDescription(
             "find",
-            "Finds exact matches of `pattern` in the current page, or the page given by "
-            "`cursor`.",
+            "Finds exact matches of `pattern` in the current page, or the page given by `cursor`.",
             {
                 "type": "object",
                 "properties": {"pattern": {"type": "string"}, "cursor": _integer(-1)},

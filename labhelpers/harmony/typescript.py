@@ -8,6 +8,7 @@ included, since this is what the model saw: `"a" | "b"[]` without brackets for a
 enum, `any` for anyOf, $ref, const and integer enums, only the first line of a property's
 description commented. Limits: the schema is not validated; an unknown type becomes `any`.
 """
+
 from __future__ import annotations
 
 import json
@@ -21,9 +22,7 @@ def schema_to_typescript(schema: Any, indent: str = "") -> str:
     if not isinstance(schema, dict):
         return "any"  # JSON schema allows true and false; harmony sees nothing in them
     if isinstance(schema.get("oneOf"), list):
-        return "".join(
-            f"\n{indent} | {_variant(variant, indent)}" for variant in schema["oneOf"]
-        )
+        return "".join(f"\n{indent} | {_variant(variant, indent)}" for variant in schema["oneOf"])
     kind = schema.get("type")
     if isinstance(kind, list):
         names = ["number" if k == "integer" else k for k in kind if isinstance(k, str)]

@@ -206,7 +206,7 @@ class FastDecoder:
 
     @torch.inference_mode()
     def step(self, ids: Tensor) -> Tensor:
-        """Logits [1, V] after one more id [1, 1]."""
+        """Logits [1, V] after one more id [1, 1]. Raises ValueError for an unknown id."""
         token = int(ids)
         if not 0 <= token < len(self.w.embedding):
             raise ValueError(f"id {token} is not in the vocabulary")

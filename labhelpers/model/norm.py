@@ -26,4 +26,5 @@ class RMSNorm(nn.Module):
         return (self.weight * x).to(hidden.dtype)  # cast last: differs from Llama
 
     def extra_repr(self) -> str:
+        """What print(model) says of it."""
         return f"{self.weight.numel()}, eps={self.eps}"

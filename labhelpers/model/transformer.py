@@ -137,10 +137,12 @@ class GptOss(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
+        """The embedding's, which stands for all weights."""
         return self.model.embed_tokens.weight.dtype
 
     @property
     def device(self) -> torch.device:
+        """The embedding's, which stands for all weights."""
         return self.model.embed_tokens.weight.device
 
     def half(self) -> "GptOss":

@@ -92,6 +92,7 @@ def fake_quantize(weight: Tensor, rule: Rule = "round_up", dim: int = -1) -> Ten
     The blocks run along `dim` (-2 for transformers' experts, [E, in, out]); shape and dtype, bf16
     or fp32, stay. Arithmetic only, without tables or a look at the data, so that torch.compile
     makes one kernel of it. No gradient gets through the rounding: see `fake_quantize_ste`.
+    Raises ValueError for other dtypes, or a dimension that 32 does not divide.
     """
     if weight.dtype not in (torch.float32, torch.bfloat16, torch.float64):
         raise ValueError(f"fake_quantize needs fp32 or bf16 weights, got {weight.dtype}")
@@ -128,7 +129,10 @@ def fake_quantize_ste(weight: Tensor, rule: Rule = "round_up", dim: int = -1) ->
 
 
 def pack(codes: Tensor) -> Tensor:
-    """Pack codes uint8 [..., K], each in 0..15, into blocks uint8 [..., K/32, 16]."""
+    """Pack codes uint8 [..., K], each in 0..15, into blocks uint8 [..., K/32, 16].
+
+    Raises ValueError if 32 does not divide K.
+    """
     if codes.shape[-1] % BLOCK:
         raise ValueError(f"codes has {codes.shape[-1]} columns; a block takes {BLOCK}")
     pairs = codes.unflatten(-1, (-1, BLOCK // 2, 2))  # [..., G, 16, 2]

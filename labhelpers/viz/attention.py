@@ -31,7 +31,7 @@ def attention_row(
 
     pieces: the S tokens as text. query: which of them asks. window: how many keys back the query
     may look, itself included (None: all). Of a longer text the `newest` keys (at most 48) get a
-    bar each, and all before them share one.
+    bar each, and all before them share one. Raises ValueError if these do not fit together.
     """
     values = [float(w) for w in weights]
     if len(values) != len(pieces) or not 0 <= query < len(values) or not 1 <= newest <= 48:
@@ -55,15 +55,26 @@ def attention_row(
         fig, axes = look.figure(height=3.2)
         top = 1.18 * max(*values, sink)
         if window is not None:
-            axes.axvspan(first - 0.5, query + 0.5, color=look.tone("blue", "fill"), zorder=0,
-                         linewidth=0)
-        axes.bar(-2, sink, 0.8, color=look.tone("rose", "fill"), hatch="///",
-                 edgecolor=look.tone("rose", "ink"))
+            axes.axvspan(
+                first - 0.5, query + 0.5, color=look.tone("blue", "fill"), zorder=0, linewidth=0
+            )
+        axes.bar(
+            -2,
+            sink,
+            0.8,
+            color=look.tone("rose", "fill"),
+            hatch="///",
+            edgecolor=look.tone("rose", "ink"),
+        )
         axes.text(-2, sink, f"{sink:.2f}", ha="center", va="bottom", size=9)
         axes.axvline(-1, color=look.neutral("muted"), linestyle="--", linewidth=1)
         seen = range(first, query + 1)
-        axes.bar(seen, values[first : query + 1], 0.8,
-                 color=look.tone("blue", "ink" if window is None else str(kind["tone"])))
+        axes.bar(
+            seen,
+            values[first : query + 1],
+            0.8,
+            color=look.tone("blue", "ink" if window is None else str(kind["tone"])),
+        )
         hidden = [k for k in range(len(values)) if k not in seen]
         axes.plot(hidden, [0.015 * top] * len(hidden), "x", color=look.tone("slate"), markersize=4)
         for key in sorted(seen, key=lambda k: -values[k])[:3]:

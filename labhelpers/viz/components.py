@@ -88,8 +88,10 @@ OUTCOMES = {
 def chip(text: str, mark: Mark) -> str:
     """A word in a small box, in the colours of its mark."""
     line = look.tone(mark.hue, "line")
-    colours = "" if mark.hollow else (
-        f"background:{look.tone(mark.hue, 'fill')};color:{look.neutral('text')};"
+    colours = (
+        ""
+        if mark.hollow
+        else (f"background:{look.tone(mark.hue, 'fill')};color:{look.neutral('text')};")
     )
     border = "dashed" if mark.bar == "dashed" else "solid"
     label = f"{mark.glyph} {text}" if mark.glyph else text

@@ -93,7 +93,7 @@ class MessageView(Component):
         flat = "float:none;width:auto;margin:0"
         return (
             f'<div style="{bar(self.mark)}"><dt style="{flat};font-weight:normal">'
-            f'{chip(self._title(), self.mark)}{after}</dt>'
+            f"{chip(self._title(), self.mark)}{after}</dt>"
             f'<dd style="{flat};padding:3px 0 0 0">{body}</dd></div>'
         )
 
@@ -172,9 +172,7 @@ class TokenStrip(Component):
 def tokens(ids: Iterable[int], tokenizer: TokenizerLike, limit: int = 120) -> TokenStrip:
     """The token strip of ids; after `limit` tokens it says how many more there are."""
     ids = [int(i) for i in ids]
-    items = [
-        (piece(i, tokenizer), i, tokenizer.special_name(i) is not None) for i in ids[:limit]
-    ]
+    items = [(piece(i, tokenizer), i, tokenizer.special_name(i) is not None) for i in ids[:limit]]
     return TokenStrip(items, left_out=max(0, len(ids) - limit))
 
 

@@ -28,8 +28,9 @@ def swiglu_curve(
         axes.axvline(limit, color=look.neutral("muted"), linestyle="--", linewidth=1)
         axes.text(limit + 0.1, -0.6, f"limit {limit:g}", size=9, color=look.neutral("muted"))
         axes.text(gate[-1] + 0.1, silu[-1], "SiLU", va="center", size=9)
-        axes.text(gate[-1] + 0.1, ours[-1], "gpt-oss", va="center", size=9,
-                  color=look.tone("teal", "ink"))
+        axes.text(
+            gate[-1] + 0.1, ours[-1], "gpt-oss", va="center", size=9, color=look.tone("teal", "ink")
+        )
         axes.set(xlabel="gate", ylabel=f"result for up = {up:g}", xlim=(-6, 12.5))
         look.grid(axes, "y")
         axes.set_title(title or "The gate lets through what is positive, up to a limit")

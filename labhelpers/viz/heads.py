@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 
 def head_map(values: Tensor, unit: str, title: str | None = None) -> look.Picture:
-    """Signed heat map of values [L, N]; its sentence names the three largest."""
+    """Signed heat map of values [L, N]; its sentence names the three largest.
+
+    Raises ValueError for another shape.
+    """
     if values.dim() != 2:
         raise ValueError(f"head_map draws [layers, heads], got shape {list(values.shape)}")
     layers, heads = values.shape

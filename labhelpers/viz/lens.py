@@ -11,7 +11,7 @@ strange token there means little.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from labhelpers.viz import look
 from labhelpers.viz.conversation import TokenizerLike, piece
@@ -32,26 +32,25 @@ class Lens(NamedTuple):
 
 
 def lens_table(model: GptOss, ids: Sequence[int] | Tensor) -> Lens:
-    """Read the stream of one sequence of ids [T] after the embedding and every layer."""
+    """Read the stream of one sequence of ids [T] after the embedding and every layer.
+
+    Raises ValueError if ids hold more than one sequence.
+    """
     import torch
 
-    ids = torch.as_tensor(ids, dtype=torch.int64).reshape(-1)
+    from labhelpers.activations import watch
+
     stream: list[Tensor] = []  # [1, T, H] each
-    parts = [model.model.embed_tokens, *model.model.layers]
-    hooks = [p.register_forward_hook(lambda _m, _i, out: stream.append(out)) for p in parts]
-    try:
-        with torch.inference_mode():
-            model.model(ids[None].to(model.device))
-    finally:
-        for hook in hooks:
-            hook.remove()
+    parts: dict[str, Any] = {"embedding": model.model.embed_tokens}
+    parts |= {f"layer {n}": layer for n, layer in enumerate(model.model.layers)}
+    row = watch(model, ids, parts, lambda _name, _given, out: stream.append(out))
     with torch.inference_mode():
         best = []
         for hidden in stream:  # one layer at a time: V is large
             likely = model.lm_head(model.model.norm(hidden[0])).float().softmax(-1)  # [T, V]
             best.append(likely.max(dim=-1))
     probabilities = torch.stack([b.values for b in best]).cpu()
-    return Lens(ids.tolist(), torch.stack([b.indices for b in best]).cpu(), probabilities)
+    return Lens(row, torch.stack([b.indices for b in best]).cpu(), probabilities)
 
 
 def logit_lens(
@@ -71,8 +70,14 @@ def logit_lens(
     words = [[_short(piece(i, tokenizer)) for i in row] for row in favourites]
     with look.style():
         fig, axes = look.figure(height=min(4.0, 1.4 + 0.28 * len(words)))
-        draw_heatmap(axes, probabilities.tolist(), "probability", top=1.0, words=words,
-                     size=9 if last <= 8 else 8)
+        draw_heatmap(
+            axes,
+            probabilities.tolist(),
+            "probability",
+            top=1.0,
+            words=words,
+            size=9 if last <= 8 else 8,
+        )
         for text in axes.texts:
             text.set_family(look.MONO)
         token_ticks(axes, [piece(i, tokenizer) for i in lens.ids[-last:]])

@@ -56,13 +56,15 @@ def _bytes(config: GptOssConfig, mxfp4: bool) -> Parts:
     return grouped | {"experts": blocks, "expert scales": whole["experts"] - blocks}
 
 
-def parameter_bars(
-    configs: Mapping[str, GptOssConfig], title: str | None = None
-) -> look.Picture:
+def parameter_bars(configs: Mapping[str, GptOssConfig], title: str | None = None) -> look.Picture:
     """A bar a model: the share of each part in its parameters, the total at its end."""
     rows = {name: _grouped(count_parameters(c)) for name, c in configs.items()}
-    return _shares(rows, "share of the parameters, %", "",
-                   title or "Parameters: the larger the model, the more of it is experts")
+    return _shares(
+        rows,
+        "share of the parameters, %",
+        "",
+        title or "Parameters: the larger the model, the more of it is experts",
+    )
 
 
 def byte_bars(
@@ -70,8 +72,10 @@ def byte_bars(
 ) -> look.Picture:
     """A bar a model: the share of each part in its bytes as stored (or all in bfloat16)."""
     rows = {name: _bytes(c, mxfp4) for name, c in configs.items()}
-    default = "Bytes as stored: experts at 4.25 bits, all else at 16" if mxfp4 else (
-        "Bytes in bfloat16: 2 for every parameter"
+    default = (
+        "Bytes as stored: experts at 4.25 bits, all else at 16"
+        if mxfp4
+        else ("Bytes in bfloat16: 2 for every parameter")
     )
     return _shares(rows, "share of the bytes, %", "B", title or default)
 
@@ -138,8 +142,15 @@ def _draw(axes: Axes, rows: dict[str, Parts], number: str = "{:.1f}") -> None:
                     kind["hue"], "ink"),
             )  # fmt: skip
             if value >= 0.07 * widest:
-                axes.text(start + value / 2, row, number.format(value), ha="center", va="center",
-                          weight="bold", size=9)
+                axes.text(
+                    start + value / 2,
+                    row,
+                    number.format(value),
+                    ha="center",
+                    va="center",
+                    weight="bold",
+                    size=9,
+                )
             start += value
     axes.set_yticks(range(len(rows)), list(rows))
     axes.set_ylim(len(rows) - 0.45, -0.55)

@@ -39,6 +39,7 @@ def rope_angles(
     """Heat map of cos(angle): positions to the right, pairs downwards.
 
     angles: [T, D/2] in radians, one row for each of `positions`, or a config to take them from.
+    Raises ValueError if there are more or fewer rows than positions.
     """
     positions = list(positions)
     table = angles_of(angles, positions) if isinstance(angles, GptOssConfig) else angles
@@ -46,8 +47,14 @@ def rope_angles(
         raise ValueError(f"{len(table)} rows of angles for {len(positions)} positions")
     with look.style():
         fig, axes = look.figure(height=2.9)
-        draw_heatmap(axes, table.cos().T.tolist(), "cos(angle)", top=1.0, signed=True,
-                     words=[[""] * len(positions)] * table.shape[1])
+        draw_heatmap(
+            axes,
+            table.cos().T.tolist(),
+            "cos(angle)",
+            top=1.0,
+            signed=True,
+            words=[[""] * len(positions)] * table.shape[1],
+        )
         axes.grid(False, which="both")
         step = max(1, len(positions) // 8)
         axes.set_xticks(range(0, len(positions), step), [str(p) for p in positions[::step]])
@@ -94,8 +101,9 @@ def rope_dials(
                 axes.plot((t, tip[0]), (pair, tip[1]), color=look.tone("blue", "ink"))
                 axes.plot(*tip, "o", color=look.tone("blue", "ink"), markersize=4)
         axes.set_aspect("equal")
-        axes.set(xlim=(-0.6, len(shown) - 0.4), ylim=(rows - 0.4, -0.6), xlabel="position",
-                 ylabel="pair")
+        axes.set(
+            xlim=(-0.6, len(shown) - 0.4), ylim=(rows - 0.4, -0.6), xlabel="position", ylabel="pair"
+        )
         axes.set_xticks(range(len(shown)), [str(p) for p in positions])
         axes.set_yticks(range(rows))
         axes.spines[["left", "bottom"]].set_visible(False)

@@ -46,10 +46,18 @@ class Routings(NamedTuple):
         counts.scatter_add_(1, chosen, torch.ones_like(chosen, dtype=counts.dtype))
         return counts / chosen.shape[1]
 
+    def check_layer(self, layer: int) -> None:
+        """Raise ValueError for a layer that is not there."""
+        if not 0 <= layer < len(self.expert_ids):
+            raise ValueError(
+                f"layer {layer}: this model has layers 0 to {len(self.expert_ids) - 1}"
+            )
+
     def weight_table(self, layer: int) -> Tensor:
-        """Weights of one layer as [E, T], 0 where an expert was not chosen."""
+        """Weights of one layer as [E, T], 0 where an expert was not chosen. Raises ValueError."""
         import torch
 
+        self.check_layer(layer)
         table = torch.zeros(len(self.ids), self.num_experts)
         return table.scatter(1, self.expert_ids[layer], self.weights[layer]).T
 
@@ -61,25 +69,15 @@ def record_routing(model: GptOss, ids: Sequence[int] | Tensor) -> Routings:
     """
     import torch
 
-    ids = torch.as_tensor(ids, dtype=torch.int64)
-    ids = ids[0] if ids.dim() == 2 and len(ids) == 1 else ids
-    if ids.dim() != 1 or len(ids) == 0:
-        raise ValueError(f"record_routing takes one sequence of ids, got shape {list(ids.shape)}")
-    found: list[tuple[Tensor, Tensor]] = []
-    routers: list[Any] = [layer.mlp.router for layer in model.model.layers]  # type: ignore[union-attr]
-    hooks = [
-        r.register_forward_hook(lambda _m, _i, out: found.append((out.expert_ids, out.weights)))
-        for r in routers
-    ]
-    try:
-        with torch.inference_mode():
-            model.model(ids[None].to(model.device))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    experts = torch.stack([e for e, _ in found]).cpu()
-    weights = torch.stack([w for _, w in found]).float().cpu()
-    return Routings(ids.tolist(), experts, weights, model.config.num_local_experts)
+    from labhelpers.activations import watch
+
+    found: list[Any] = []  # model.moe.Routing, layer by layer
+    layers: Any = model.model.layers
+    routers = {f"layer {n}": layer.mlp.router for n, layer in enumerate(layers)}
+    row = watch(model, ids, routers, lambda _name, _given, out: found.append(out))
+    experts = torch.stack([routing.expert_ids for routing in found]).cpu()
+    weights = torch.stack([routing.weights for routing in found]).float().cpu()
+    return Routings(row, experts, weights, model.config.num_local_experts)
 
 
 def expert_load(routings: Routings, title: str | None = None) -> look.Picture:
@@ -103,16 +101,19 @@ def expert_load(routings: Routings, title: str | None = None) -> look.Picture:
 
 
 def expert_bars(routings: Routings, layer: int, title: str | None = None) -> look.Picture:
-    """Bars: load of the experts of one layer, beside the even share."""
+    """Bars: load of the experts of one layer, beside the even share. Raises ValueError."""
+    routings.check_layer(layer)
     load = (100 * routings.load[layer]).tolist()
     even = 100 / len(load)
     with look.style():
         fig, axes = look.figure(height=2.6)
         ink = look.neutral("text")
         for expert, value in enumerate(load):
-            kind = look.palette()["experts"][expert] if len(load) <= 8 else {
-                "color": look.tone("slate", "line"), "hatch": ""
-            }
+            kind = (
+                look.palette()["experts"][expert]
+                if len(load) <= 8
+                else {"color": look.tone("slate", "line"), "hatch": ""}
+            )
             axes.bar(expert, value, 0.8, color=kind["color"], hatch=kind["hatch"], edgecolor=ink)
             if len(load) <= 32:
                 axes.text(expert, value, f"{value:.0f}", ha="center", va="bottom", size=9)
@@ -136,9 +137,13 @@ def expert_bars(routings: Routings, layer: int, title: str | None = None) -> loo
 
 
 def expert_pairs(routings: Routings, layer: int, title: str | None = None) -> look.Picture:
-    """Matrix: in how many percent of the tokens two experts of a layer work together."""
+    """Matrix: in how many percent of the tokens two experts of a layer work together.
+
+    Raises ValueError for a layer that is not there.
+    """
     import torch
 
+    routings.check_layer(layer)
     chosen = torch.zeros(len(routings.ids), routings.num_experts)
     chosen.scatter_(1, routings.expert_ids[layer], 1.0)  # [T, E], 1 where chosen
     together = 100 * chosen.T @ chosen / len(chosen)  # [E, E]
@@ -164,7 +169,10 @@ def expert_pairs(routings: Routings, layer: int, title: str | None = None) -> lo
 def token_routing(
     routings: Routings, layer: int, tokenizer: TokenizerLike, title: str | None = None
 ) -> look.Picture:
-    """Strip: the experts of one layer below each token, darker for a larger weight."""
+    """Strip: the experts of one layer below each token, darker for a larger weight.
+
+    Raises ValueError for a layer that is not there.
+    """
     shown = routings.ids[:MOST_TOKENS]
     table = routings.weight_table(layer)[:, : len(shown)]  # [E, T]
     most = look.colormap("load")
@@ -186,8 +194,11 @@ def token_routing(
         axes.tick_params(length=0)
         axes.set_title(title or f"Layer {layer}: which experts each token goes to (dark: most)")
     first = routings.expert_ids[layer, 0].tolist()
-    cut = f" The first {len(shown)} of {len(routings.ids)} tokens." if len(shown) < len(
-        routings.ids) else ""
+    cut = (
+        f" The first {len(shown)} of {len(routings.ids)} tokens."
+        if len(shown) < len(routings.ids)
+        else ""
+    )
     text = (
         f"Layer {layer}: the first token, {piece(shown[0], tokenizer)}, goes to experts "
         f"{', '.join(map(str, first))}; expert {first[0]} has the largest weight, "

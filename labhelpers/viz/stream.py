@@ -126,11 +126,14 @@ def stream(
     show_prompt puts the user's last message above. options go to `model.generate`
     (max_new_tokens, temperature, seed ...). static forces one display at the end (True) or the
     live view (False). A reply that breaks the harmony format ends there; `error` says how.
+    Raises ValueError (HarmonyError for a prompt that is no conversation).
     """
-    messages = [m for m in prompt if isinstance(m, Message)]
-    ids = render_for_completion(messages, tokenizer) if messages else [
-        int(i) for i in prompt  # type: ignore[arg-type]
-    ]
+    items: list[Any] = list(prompt)
+    messages = [m for m in items if isinstance(m, Message)]
+    if messages or any(isinstance(i, str | dict) for i in items):
+        ids = render_for_completion(items, tokenizer)
+    else:
+        ids = [int(i) for i in items]
     before = [m for m in messages if m.role == "user"][-1:] if show_prompt else []
     reply = Completion(tokenizer)
     static = is_static() if static is None else static

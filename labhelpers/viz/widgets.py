@@ -136,9 +136,7 @@ def routing_widget(
     )
 
 
-def sentence_routing(
-    model: GptOss, tokenizer: Tokenizer, sentence: str, layer: int = 0
-) -> Picture:
+def sentence_routing(model: GptOss, tokenizer: Tokenizer, sentence: str, layer: int = 0) -> Picture:
     """The picture of `routing_widget` for one sentence. Raises ValueError for an empty one."""
     ids = tokenizer.encode(sentence)[:MOST_READ]
     if not ids:

@@ -143,11 +143,22 @@ def _limit_plus_one(
     cases=[
         Case("gpt-oss-20b", lambda: (preset("gpt-oss-20b"),)),
         Case("gpt-oss-120b", lambda: (preset("gpt-oss-120b"),)),
-        Case("3 of 8 experts", lambda: (GptOssConfig(
-            vocab_size=50, hidden_size=16, intermediate_size=12, num_hidden_layers=2,
-            num_attention_heads=4, num_key_value_heads=2, head_dim=8, num_local_experts=8,
-            num_experts_per_tok=3,
-        ),)),  # fmt: skip
+        Case(
+            "3 of 8 experts",
+            lambda: (
+                GptOssConfig(
+                    vocab_size=50,
+                    hidden_size=16,
+                    intermediate_size=12,
+                    num_hidden_layers=2,
+                    num_attention_heads=4,
+                    num_key_value_heads=2,
+                    head_dim=8,
+                    num_local_experts=8,
+                    num_experts_per_tok=3,
+                ),
+            ),
+        ),  # fmt: skip
     ],
     hints=(
         "Three questions: of the experts, which part does one token use? Of the embedding (one row "
