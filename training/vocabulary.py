@@ -26,7 +26,7 @@ times number token tokens model models layer layers expert experts router head h
 query key value attention sink window mask cache prompt system developer user
 assistant tool function call channel analysis final message start end return python
 browser search open weather city time date name email code price temperature
-strawberry banana apple hello world London Paris Berlin Tokyo January Monday red
+strawberry banana apple reasoning world London Paris Berlin Tokyo January Monday red
 blue green""".split()
 
 
