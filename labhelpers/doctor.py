@@ -58,8 +58,8 @@ def examine() -> Iterator[Finding]:
     """All findings, in the order in which they are worth reading."""
     yield python_version()
     yield from packages()
-    if _version("torch") is None:
-        return  # all that follows asks torch
+    if None in map(_version, ("torch", "psutil", "huggingface_hub")):
+        return  # all that follows asks these
     yield nano()
     yield from widgets()
     yield cores_and_memory()

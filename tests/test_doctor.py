@@ -70,6 +70,18 @@ def test_report_has_one_line_each_and_a_cure(capsys: pytest.CaptureFixture[str])
         assert line.startswith("OK    ") or (line.startswith("FAIL  ") and "Cure: " in line), line
 
 
+@pytest.mark.parametrize("missing", ["torch", "psutil", "huggingface_hub"])
+def test_a_missing_package_is_named_and_ends_the_report(
+    monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    found = doctor._version
+    monkeypatch.setattr(doctor, "_version", lambda n: None if n == missing else found(n))
+    monkeypatch.setattr(doctor.metadata, "requires", lambda _: ["torch", "psutil"])
+    findings = list(doctor.examine())
+    assert findings[-1].what != "C++ compiler"
+    assert missing == "huggingface_hub" or not {f.what: f.ok for f in findings}[missing]
+
+
 def test_setup_says_the_same_everywhere(capsys: pytest.CaptureFixture[str]) -> None:
     """conftest.py sets LABHELPERS_STATIC=1, as `make notebooks` does."""
     found = doctor.nano()

@@ -197,7 +197,7 @@ def test_attention_row_gives_the_sink_what_is_missing() -> None:
 
 
 def test_pictures_are_small() -> None:
-    assert head_map(torch.eye(8), "nats").text.startswith("Largest: head 0 of layer 0 (1.00)")
+    assert head_map(torch.eye(8), "nats").text.startswith("Largest: head 0 of layer 0 (1.0)")
     for picture in (head_map(torch.randn(8, 8), "nats"), swiglu_curve()):
         assert len(picture.png()) < 60_000
     with pytest.raises(ValueError, match="layers, heads"):

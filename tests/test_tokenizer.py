@@ -5,7 +5,7 @@ import json
 import pytest
 import regex
 from harmony_oracle import oracle
-from hypothesis import assume, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from small_tokenizer import CORPUS, NANO, small_folder  # noqa: F401 - a fixture
 
@@ -157,7 +157,7 @@ def test_same_text_under_o200k_ids(text, small, real):
     assert small.from_o200k(small.to_o200k(ids)) == ids
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
 @given(words=st.lists(st.sampled_from(WORDS), min_size=1, max_size=8))
 def test_text_of_kept_pieces_splits_identically(words, small, real):
     text = "".join(words)
@@ -205,6 +205,7 @@ def fast(small_folder):  # noqa: F811
 @settings(max_examples=300, deadline=None)
 @given(text=texts)
 def test_transformers_gives_equal_ids(text, small, fast):
+    assume(not any(name in text for name in small.specials))  # transformers would read the token
     ids = fast(text, add_special_tokens=False)["input_ids"]
     assert ids == small.encode(text)
     assert fast.decode(ids) == text

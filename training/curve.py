@@ -20,7 +20,9 @@ def main() -> None:
         fig, axes = look.figure(height=2.6)
         axes.semilogy(tokens, loss, color=look.tone("teal"), linewidth=2)
         axes.set(xlabel="tokens, millions", ylabel="loss, nats a token")
-        axes.set_title("The loss falls tenfold in the second half, while the learning rate goes to zero")
+        axes.set_title(
+            "The second half, at a falling learning rate, takes seven eighths of the loss"
+        )
         axes.text(tokens[-1], loss[-1] * 1.25, f"{loss[-1]:.4f}", size=9, ha="center")
         look.grid(axes, "y")
     OUT.parent.mkdir(exist_ok=True)

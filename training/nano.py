@@ -15,8 +15,8 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-# What made the nano in the repository: 8,266 of 8,297 planned steps of 131,072 tokens (the lease
-# of the machine ended there, with the learning rate at half a percent of its peak).
+# What made the nano in the repository: 8,266 of 8,297 planned steps of 131,072 tokens (its
+# time limit came first, with the learning rate at half a percent of its peak).
 RECIPE = "--preset nano --seed 11 --steps 8297 --last-step 8266 --rows 64 --accumulate 2".split()
 
 

@@ -36,6 +36,6 @@ def head_map(values: Tensor, unit: str, title: str | None = None) -> look.Pictur
         axes.set_title(title or "What each head is needed for")
     order = values.flatten().argsort(descending=True, stable=True)[:3].tolist()
     named = ", ".join(
-        f"head {i % heads} of layer {i // heads} ({values.flatten()[i].item():.2f})" for i in order
+        f"head {i % heads} of layer {i // heads} ({values.flatten()[i].item():.1f})" for i in order
     )
     return look.Picture(fig, f"Largest: {named}.", values)

@@ -67,19 +67,19 @@ def concept(group: str, name: str) -> dict[str, Any]:
 
 
 def neutral(name: str) -> str:
-    """ "text", "muted", "grid", "paper" or "masked" as a hex string."""
+    """One of the greys by name: "text", "muted", "grid", "paper" or "masked" as a hex string."""
     return str(palette()[name])
 
 
 def colormap(name: str) -> LinearSegmentedColormap:
-    """ "load" (0 is paper, more is darker) or "signed" (symmetric about 0)."""
+    """Map "load" (0 is paper, more is darker) or "signed" (symmetric about 0)."""
     from matplotlib.colors import LinearSegmentedColormap
 
     return LinearSegmentedColormap.from_list(f"labhelpers_{name}", palette()["maps"][name])
 
 
 def text_on(rgb: Any) -> str:
-    """ "black" or "white", whichever reads on a background (r, g, b in 0..1): 4.5:1 or more."""
+    """The one of "black" and "white" that reads on a background (r, g, b in 0..1) at 4.5:1."""
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in rgb[:3]]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
     return "black" if luminance > 0.179 else "white"
