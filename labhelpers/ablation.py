@@ -3,6 +3,8 @@
     effects = head_effects(model, prompt, text)      # [L, N, C]: one head at a time
     with heads_off(model, [(3, 5)]):                 # layer 3, head 5
         ...                                          # the model runs without it
+    with head_off_by_row(model, 3, [0, 1, 2]):       # in a batch: row 0 without head 0 ...
+        ...
 
 A head is switched off by setting its output to zero before the output projection, so that it adds
 nothing to the residual stream. What then gets worse is what the head was needed for.
@@ -54,6 +56,28 @@ def heads_off(model: GptOss, heads: Iterable[tuple[int, int]]) -> Iterator[None]
     finally:
         for hook in hooks:
             hook.remove()
+
+
+@contextmanager
+def head_off_by_row(model: GptOss, layer: int, heads: Sequence[int]) -> Iterator[None]:
+    """Run a batch inside a `with` block in which row b lacks head `heads[b]` of one layer.
+
+    So that a whole row of heads is tried in one go: all batches must have len(heads) rows.
+    Raises ValueError for a head that does not exist.
+    """
+    config = model.config
+    if not 0 <= layer < config.num_hidden_layers:
+        raise ValueError(f"this model has no layer {layer}")
+    for head in heads:
+        if not 0 <= head < config.num_attention_heads:
+            raise ValueError(f"this model has no head {head} in a layer {layer}")
+    keep = torch.ones(len(heads), 1, config.num_attention_heads, device=model.device)  # [B, 1, N]
+    keep[torch.arange(len(heads)), 0, torch.tensor(heads)] = 0.0
+    hook = _gate(model, layer, keep)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 @torch.inference_mode()

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from labhelpers import checkpoint, real_thing
-from labhelpers.ablation import head_effects, heads_off
+from labhelpers.ablation import head_effects, head_off_by_row, heads_off
 from labhelpers.activations import record
 from labhelpers.config import GptOssConfig, YarnConfig
 from labhelpers.model import GptOss
@@ -111,6 +111,23 @@ def test_heads_off_equals_zero_columns(model: GptOss) -> None:
 def test_heads_off_refuses_heads_that_do_not_exist(model: GptOss) -> None:
     with pytest.raises(ValueError, match="no head 6 in a layer 0"), heads_off(model, [(0, 6)]):
         pass
+
+
+def test_a_head_off_in_each_row_equals_one_run_a_head(model: GptOss) -> None:
+    heads = [3, 0, 5]
+    with torch.inference_mode():
+        with head_off_by_row(model, 1, heads):
+            rows = model(torch.tensor([IDS] * 3))
+        for row, head in zip(rows, heads, strict=True):
+            with heads_off(model, [(1, head)]):
+                alone = model(torch.tensor([IDS]))[0]
+            assert torch.allclose(row, alone, atol=1e-5)
+        assert not torch.allclose(rows[0], rows[1], atol=1e-3)
+    for layer, wrong in [(1, [0, 6]), (1, [-1]), (3, [0])]:
+        with pytest.raises(ValueError, match="this model has no"):
+            with head_off_by_row(model, layer, wrong):
+                pass
+    assert not any(m._forward_pre_hooks for m in model.modules())
 
 
 @pytest.mark.parametrize("prompt", [1, 5, 12])

@@ -12,7 +12,8 @@ course's otherwise.
 
 Mistakes are code. An exercise holds its solution and named wrong versions of it; if the reader's
 results equal those of a wrong version on every input, the card names that mistake. Tests run
-the same functions, so that every one is rejected by its own message.
+the same functions, so that every one is rejected by its own message. One mistake that can be
+written in several ways (with other roundings, or another shape) has a version for each.
 
 Source of the habits: Kaggle's learntools (check, hint, solution). Limits: a reader's endless
 loop is not interrupted; the kernel's Stop button does that.
@@ -21,14 +22,10 @@ loop is not interrupted; the kernel's Stop button does that.
 from __future__ import annotations
 
 import ast
-import dis
 import inspect
-import re
 import textwrap
-import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from types import CodeType
 from typing import Any
 
 from torch import Tensor
@@ -36,6 +33,8 @@ from torch import Tensor
 from labhelpers.exercises.cards import Card, Note
 from labhelpers.exercises.judge import difference, same
 from labhelpers.exercises.progress import record
+from labhelpers.exercises.raised import Raised, alike, outcome
+from labhelpers.exercises.untouched import is_untouched
 from labhelpers.viz.components import show
 
 GOES_ON = "The notebook goes on with the course's version."
@@ -116,10 +115,11 @@ class Exercise:
             return Card("not attempted", self.title, [line])
         results = []
         for case in self.cases:
-            try:
-                results.append(function(*case.make()))
-            except Exception as error:
-                return Card("raised", self.title, [*_told(error, function), self._goes_on()])
+            results.append(outcome(function, case.make()))
+            if isinstance(results[-1], Raised):
+                named = self._recognise(results)
+                end = f"{named} {self._goes_on()}" if named else self._goes_on()
+                return Card("raised", self.title, [*results[-1].told(function), end])
         if problem := self._problem(function, results):
             named = self._recognise(results)
             lines = [problem, *([named] if named else []), self._goes_on()]
@@ -146,11 +146,14 @@ class Exercise:
         return ""
 
     def _recognise(self, results: list[Any]) -> str:
-        """The message of the wrong version that gives the same results, or ""."""
+        """The message of the wrong version that gives the same results, or "".
+
+        The results may end early, with an error: then the wrong version must raise there too.
+        """
         for mistake in self.mistakes:
             if all(
-                same(got, _result(mistake.function, case), self.tolerance)
-                for case, got in zip(self.cases, results, strict=True)
+                alike(got, outcome(mistake.function, case.make()), self.tolerance)
+                for case, got in zip(self.cases, results, strict=False)
             ):
                 return mistake.message
         return ""
@@ -237,49 +240,3 @@ def exercise(
         )
 
     return make
-
-
-def is_untouched(function: Callable[..., Any]) -> bool:
-    """True if the body is a docstring and `...` (or pass, or raise NotImplementedError)."""
-    code = getattr(function, "__code__", None)
-    return code is not None and _instructions(code) in _STUBS
-
-
-def _instructions(code: CodeType) -> list[tuple[str, Any]]:
-    """What the function does, step by step; a docstring is no step."""
-    return [(i.opname, i.argval) for i in dis.get_instructions(code)]
-
-
-def _stub(body: str) -> list[tuple[str, Any]]:
-    scope: dict[str, Any] = {}
-    exec(f"def stub(a):\n    {body}", scope)
-    return _instructions(scope["stub"].__code__)
-
-
-# Compiled here and now: the steps differ between Python versions.
-_STUBS = [_stub(b) for b in ("...", "raise NotImplementedError", "raise NotImplementedError()")]
-
-
-def _result(function: Callable[..., Any], case: Case) -> Any:
-    try:
-        return function(*case.make())
-    except Exception:  # a wrong version may fail on an input; then it matches nobody
-        return None
-
-
-def _told(error: Exception, function: Callable[..., Any]) -> list[str]:
-    """What was raised, and the reader's line, without anything that changes between runs."""
-    message = re.sub(r" at 0x[0-9a-fA-F]+", "", str(error).strip().split("\n")[0])[:160]
-    message = message.replace("`", "'")
-    lines = [f"`{type(error).__name__}: {message}`" if message else f"`{type(error).__name__}`"]
-    code = getattr(function, "__code__", None)
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [f for f in frames if code is not None and f.filename == code.co_filename]
-    if own:
-        source = (own[-1].line or "").strip().replace("`", "'")
-        lines.append(
-            f"in your line {own[-1].lineno}: `{source}`"
-            if source
-            else f"in your line {own[-1].lineno}"
-        )
-    return lines

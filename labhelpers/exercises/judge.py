@@ -5,7 +5,8 @@ again has written gpt-oss's router too. The order of diagnosis is type, shape, d
 first row that differs; a recognised mistake comes after that, from `core`.
 
 Numbers are printed with as many decimals as it takes to see the difference, and no more.
-Limits: values are tensors, whole numbers, lists of whole numbers, or tuples of these.
+Limits: values are tensors, whole numbers, lists of plain ints, or tuples of these. A list of
+tensors is not one of ints: a tensor is never found in a set, and prints as something else.
 """
 
 from __future__ import annotations
@@ -52,6 +53,8 @@ def same(a: Any, b: Any, tolerance: float) -> bool:
         return a is b
     if isinstance(b, Tensor):
         return not _tensor_difference(a, b, tolerance, ())
+    if isinstance(b, list):  # with types, for a wrong version may return a list of tensors
+        return isinstance(a, list) and [_typed(v) for v in a] == [_typed(v) for v in b]
     return not _plain_difference(a, b)
 
 
@@ -114,21 +117,34 @@ def _number(value: float, decimals: int) -> str:
     return text[1:] if text.startswith("-") and not text.strip("-0.") else text  # no -0.00
 
 
+def _typed(value: Any) -> tuple[str, Any]:
+    return type(value).__name__, value.tolist() if isinstance(value, Tensor) else value
+
+
 def _plain_difference(got: Any, expected: Any) -> str:
-    if isinstance(got, Tensor) and got.dim() == 0 and not isinstance(expected, list):
-        got = got.item()
     if isinstance(expected, list):
-        if isinstance(got, Tensor):
-            got = got.tolist()
-        if not isinstance(got, list | tuple):
-            return f"Expected a list, got `{type(got).__name__}`."
-        got = [int(g) if isinstance(g, Tensor) and g.numel() == 1 else g for g in got]
-        if got != expected:
-            return f"Expected `{_listed(expected)}`, got `{_listed(got)}`."
-        return ""
+        return _list_difference(got, expected)
+    if isinstance(got, Tensor) and got.dim() == 0:
+        got = got.item()
     if isinstance(got, bool) or not isinstance(got, int | float):
         return f"Expected a number, got `{type(got).__name__}`."
     return "" if got == expected else f"Expected `{expected:,}`, got `{got:,}`."
+
+
+def _list_difference(got: Any, expected: list[int]) -> str:
+    if isinstance(got, Tensor):
+        return "Expected a list of plain ints, got a tensor: `.tolist()` makes a list of it."
+    if not isinstance(got, list):
+        return f"Expected a list of plain ints, got `{type(got).__name__}`."
+    for value in got:
+        if isinstance(value, Tensor):
+            return (
+                "Expected a list of plain ints, got a list of tensors: `int(...)` makes an int of "
+                "a tensor with one number."
+            )
+        if type(value) is not int:
+            return f"Expected a list of plain ints, but it holds a `{type(value).__name__}`."
+    return "" if got == expected else f"Expected `{_listed(expected)}`, got `{_listed(got)}`."
 
 
 def _listed(values: Sequence[Any]) -> str:

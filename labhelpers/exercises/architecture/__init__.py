@@ -5,9 +5,11 @@ I intermediate, V vocabulary. No batch dimension: the first dimension is the tok
 """
 
 from labhelpers.exercises.architecture.attention import apply_rope, repeat_kv, rope_angles
-from labhelpers.exercises.architecture.experts import mix_experts, route, swiglu
+from labhelpers.exercises.architecture.cost import active_parameters
+from labhelpers.exercises.architecture.experts import mix_experts, swiglu
+from labhelpers.exercises.architecture.generating import greedy
+from labhelpers.exercises.architecture.routing import route
 from labhelpers.exercises.architecture.stream import block, rms_norm
-from labhelpers.exercises.architecture.whole import active_parameters, greedy
 
 EXERCISES = (
     rms_norm,

@@ -32,7 +32,7 @@ from labhelpers.exercises.inputs import numbers
     ),
 )
 def rope_angles(positions: Tensor, head_dim: int, theta: float) -> Tensor:
-    """Angles in radians, float32 [T, D/2], at positions [T]; pair i turns theta^(-2i/D) a token."""
+    """Angles in radians, float32 [T, D/2]: how far each pair has turned at positions [T]."""
     pair = torch.arange(head_dim // 2)
     speed = theta ** (-2 * pair / head_dim)  # [D/2]
     return positions[:, None] * speed
@@ -76,6 +76,22 @@ def _per_channel(positions: Tensor, head_dim: int, theta: float) -> Tensor:
 @rope_angles.mistake("The exponents run up to 1 (linspace): the last one is 1 - 2 / D.")
 def _linspace(positions: Tensor, head_dim: int, theta: float) -> Tensor:
     return positions[:, None] * theta ** -torch.linspace(0, 1, head_dim // 2)
+
+
+@rope_angles.mistake("The pairs are counted from 1: pair 0 turns by 1 radian a token.")
+def _pairs_from_one(positions: Tensor, head_dim: int, theta: float) -> Tensor:
+    pair = torch.arange(1, head_dim // 2 + 1)
+    return positions[:, None] * theta ** (-2 * pair / head_dim)
+
+
+@rope_angles.mistake("This is the cosine of the angles: return the angles themselves.")
+def _cosine(positions: Tensor, head_dim: int, theta: float) -> Tensor:
+    return rope_angles.function(positions, head_dim, theta).cos()
+
+
+@rope_angles.mistake("Every position meets every speed: make positions a column, [T, 1].")
+def _no_column(positions: Tensor, head_dim: int, theta: float) -> Tensor:
+    return positions * theta ** (-2 * torch.arange(head_dim // 2) / head_dim)
 
 
 # -- turning the pairs ------------------------------------------------------------------------
@@ -151,6 +167,43 @@ def _overwritten(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     cos, sin = cos[:, None], sin[:, None]
     a = a * cos - b * sin
     return torch.cat((a, b * cos + a * sin), dim=-1)
+
+
+def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
+    first, second = apply_rope.function(x, cos, sin).chunk(2, dim=-1)
+    return first, second
+
+
+_STACKED = (
+    "`torch.stack` makes a new dimension: join the two halves along the last one, with "
+    "`torch.cat((.., ..), dim=-1)`."
+)
+
+
+@apply_rope.mistake(_STACKED)
+def _stacked_last(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    return torch.stack(_turned(x, cos, sin), dim=-1)
+
+
+@apply_rope.mistake(_STACKED)
+def _stacked_second_last(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    return torch.stack(_turned(x, cos, sin), dim=-2)
+
+
+@apply_rope.mistake(_STACKED)
+def _stacked_first(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    return torch.stack(_turned(x, cos, sin))
+
+
+@apply_rope.mistake("`torch.cat` joined along the tokens, dim 0: the halves meet in the last, -1.")
+def _cat_tokens(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    return torch.cat(_turned(x, cos, sin))
+
+
+@apply_rope.mistake("cos and sin serve all heads: give them a dimension for that, `cos[:, None]`.")
+def _no_head_axis(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
 
 
 # -- sharing KV heads -------------------------------------------------------------------------

@@ -1,7 +1,7 @@
-"""Exercises on the mixture of experts: the router, the clamped SwiGLU, the weighted sum.
+"""Exercises on the experts: the clamped SwiGLU, and the weighted sum of their answers.
 
-Source of the solutions: transformers' GptOssTopKRouter and GptOssExperts; tests hold them equal
-to `labhelpers.model`.
+Source of the solutions: transformers' GptOssExperts; tests hold them equal to
+`labhelpers.model`.
 """
 
 from __future__ import annotations
@@ -12,99 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from labhelpers.exercises.architecture.routing import route, router_case
 from labhelpers.exercises.core import Case, exercise
 from labhelpers.exercises.inputs import numbers
-
-Pair = tuple[Tensor, Tensor]
-
-
-def _router_case(tokens: int, width: int, experts: int, top_k: int) -> tuple[Any, ...]:
-    weight = numbers(experts, width, seed=1)
-    return numbers(tokens, width, scale=0.4), weight, numbers(experts, seed=2), top_k
-
-
-@exercise(
-    "1.5",
-    minutes=15,
-    difficulty=2,
-    cases=[
-        Case("7 experts, 3 a token", lambda: _router_case(6, 5, 7, 3)),
-        Case("1 expert a token", lambda: _router_case(3, 4, 5, 1)),
-    ],
-    axes=("token",),
-    outputs=("expert_ids", "weights"),
-    hints=(
-        "The router is one linear map: a logit for each expert. Choose by the logits; then only "
-        "the chosen share out the weight among themselves, so that a token's weights sum to 1.",
-        "`logits = hidden @ weight.T + bias`, then `values, ids = logits.topk(top_k, dim=-1)` "
-        "(highest first), then a softmax over `values` alone.",
-    ),
-)
-def route(hidden: Tensor, weight: Tensor, bias: Tensor, top_k: int) -> Pair:
-    """expert_ids and weights, both [T, k], for hidden [T, H], weight [E, H] and bias [E]."""
-    logits = hidden @ weight.T + bias  # [T, E]
-    top_logits, expert_ids = logits.topk(top_k, dim=-1)  # [T, k] each
-    return expert_ids, top_logits.softmax(dim=-1)
-
-
-@route.mistake(
-    "The softmax came before top-k and was not normalised again: the experts left out still hold "
-    "a share, so a token's weights sum to less than 1."
-)
-def _diluted(hidden: Tensor, weight: Tensor, bias: Tensor, top_k: int) -> Pair:
-    values, ids = (hidden @ weight.T + bias).softmax(-1).topk(top_k, dim=-1)
-    return ids, values
-
-
-@route.mistake("The bias is missing: it belongs to the logits, before the choice.")
-def _no_bias(hidden: Tensor, weight: Tensor, bias: Tensor, top_k: int) -> Pair:
-    return route.function(hidden, weight, torch.zeros_like(bias), top_k)
-
-
-@route.mistake("The bias only weighs: it was added after the choice.")
-def _late_bias(hidden: Tensor, weight: Tensor, bias: Tensor, top_k: int) -> Pair:
-    values, ids = (hidden @ weight.T).topk(top_k, dim=-1)
-    return ids, (values + bias[ids]).softmax(-1)
-
-
-@route.mistake("The experts are right, but sorted by id: the highest logit comes first.")
-def _by_id(hidden: Tensor, weight: Tensor, bias: Tensor, top_k: int) -> Pair:
-    ids, weights = route.function(hidden, weight, bias, top_k)
-    ids, order = ids.sort(dim=-1)
-    return ids, weights.gather(-1, order)
-
-
-@route.mistake("The weights are the logits themselves: a softmax makes shares of them.")
-def _raw_logits(hidden: Tensor, weight: Tensor, bias: Tensor, top_k: int) -> Pair:
-    values, ids = (hidden @ weight.T + bias).topk(top_k, dim=-1)
-    return ids, values
-
-
-@route.mistake("The weights are a sigmoid of each logit, as in other models: gpt-oss's sum to 1.")
-def _sigmoid(hidden: Tensor, weight: Tensor, bias: Tensor, top_k: int) -> Pair:
-    values, ids = (hidden @ weight.T + bias).topk(top_k, dim=-1)
-    return ids, values.sigmoid()
-
-
-@route.mistake("It chose the smallest logits.")
-def _smallest(hidden: Tensor, weight: Tensor, bias: Tensor, top_k: int) -> Pair:
-    values, ids = (hidden @ weight.T + bias).topk(top_k, dim=-1, largest=False)
-    return ids, values.softmax(-1)
-
-
-@route.mistake("The softmax runs over the tokens (dim 0): each token shares out its own weight.")
-def _over_tokens(hidden: Tensor, weight: Tensor, bias: Tensor, top_k: int) -> Pair:
-    values, ids = (hidden @ weight.T + bias).topk(top_k, dim=-1)
-    return ids, values.softmax(0)
-
-
-@route.mistake("The two results are exchanged: expert_ids first, then weights.")
-def _exchanged(hidden: Tensor, weight: Tensor, bias: Tensor, top_k: int) -> Pair:
-    ids, weights = route.function(hidden, weight, bias, top_k)
-    return weights, ids
-
-
-# -- the activation ---------------------------------------------------------------------------
 
 
 @exercise(
@@ -190,6 +100,23 @@ def _hard_coded(gate_up: Tensor, alpha: float, limit: float) -> Tensor:
     return swiglu.function(gate_up, 1.702, 7.0)
 
 
+@swiglu.mistake("The gate is multiplied by alpha as well: alpha goes into the sigmoid only.")
+def _silu_of_alpha(gate_up: Tensor, alpha: float, limit: float) -> Tensor:
+    gate, up = gate_up[..., ::2].clamp(max=limit), gate_up[..., 1::2].clamp(-limit, limit)
+    return torch.nn.functional.silu(alpha * gate) * (up + 1)
+
+
+@swiglu.mistake("Nothing was clamped: the gate is cut at limit, up at -limit and limit.")
+def _no_clamp(gate_up: Tensor, alpha: float, limit: float) -> Tensor:
+    return _combine(gate_up[..., ::2], gate_up[..., 1::2], alpha)
+
+
+@swiglu.mistake("up was clamped after the + 1: clamp first, then add 1.")
+def _clamp_late(gate_up: Tensor, alpha: float, limit: float) -> Tensor:
+    gate, up = gate_up[..., ::2].clamp(max=limit), gate_up[..., 1::2]
+    return gate * torch.sigmoid(alpha * gate) * (up + 1).clamp(-limit, limit)
+
+
 # -- the weighted sum -------------------------------------------------------------------------
 
 Expert = Callable[[int, Tensor], Tensor]
@@ -201,7 +128,7 @@ def _mix_case(tokens: int, width: int, experts: int, top_k: int) -> tuple[Any, .
     def expert(index: int, hidden: Tensor) -> Tensor:
         return torch.tanh(hidden @ matrices[index]) + biases[index]
 
-    routing = _router_case(tokens, width, experts, top_k)
+    routing = router_case(tokens, width, experts, top_k)
     expert_ids, weights = route.function(*routing)
     return routing[0], expert_ids, weights, expert
 
@@ -209,15 +136,16 @@ def _mix_case(tokens: int, width: int, experts: int, top_k: int) -> tuple[Any, .
 @exercise(
     "1.7",
     minutes=15,
-    difficulty=3,
+    difficulty=2,
     cases=[
         Case("6 tokens, 2 of 4 experts each", lambda: _mix_case(6, 5, 4, 2)),
         Case("3 of 7 experts each", lambda: _mix_case(4, 3, 7, 3)),
     ],
     axes=("token",),
     hints=(
-        "For one token: ask each of its experts, multiply each answer by its weight, add. "
-        "Two loops, over tokens and over k, are a fine first version.",
+        "For one token: ask each of its experts, multiply each answer by its weight, add. Two "
+        "loops, over tokens and over k, are a fine first version. How many experts there are you "
+        "need not know: `expert_ids.unique()` are those that were chosen.",
         "Faster, an expert at a time: `token, slot = torch.where(expert_ids == e)`, then "
         "`out[token] += weights[token, slot, None] * expert(e, hidden[token])`, for every e "
         "in `expert_ids.unique().tolist()`.",
@@ -294,3 +222,32 @@ def _first_token(hidden: Tensor, expert_ids: Tensor, weights: Tensor, expert: Ex
 @mix_experts.mistake("The token itself was added: that sum is the block's work, not the experts'.")
 def _residual(hidden: Tensor, expert_ids: Tensor, weights: Tensor, expert: Expert) -> Tensor:
     return hidden + mix_experts.function(hidden, expert_ids, weights, expert)
+
+
+def _only(experts: range, hidden: Tensor, ids: Tensor, weights: Tensor, expert: Expert) -> Tensor:
+    """The answers of some experts; what the others would say is left out."""
+    out = torch.zeros_like(hidden)
+    for e in experts:
+        token, slot = torch.where(ids == e)
+        out[token] += weights[token, slot, None] * expert(e, hidden[token])
+    return out
+
+
+@mix_experts.mistake(
+    "Only experts 0 to 3 are asked, but there can be more than 4: loop over "
+    "`expert_ids.unique().tolist()`."
+)
+def _four_experts(hidden: Tensor, expert_ids: Tensor, weights: Tensor, expert: Expert) -> Tensor:
+    return _only(range(4), hidden, expert_ids, weights, expert)
+
+
+@mix_experts.mistake(
+    "Only experts 0 to k - 1 are asked: k is how many one token gets, not how many there are."
+)
+def _k_experts(hidden: Tensor, expert_ids: Tensor, weights: Tensor, expert: Expert) -> Tensor:
+    return _only(range(expert_ids.shape[1]), hidden, expert_ids, weights, expert)
+
+
+@mix_experts.mistake("The last expert is never asked: a range up to max() ends before it.")
+def _last_missing(hidden: Tensor, expert_ids: Tensor, weights: Tensor, expert: Expert) -> Tensor:
+    return _only(range(int(expert_ids.max())), hidden, expert_ids, weights, expert)

@@ -107,6 +107,38 @@ def _weight_plus_one(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     return rms_norm.function(x, weight.float() + 1, eps)
 
 
+_IN_BFLOAT16 = (
+    "It was computed in bfloat16, which keeps three digits at most: begin with `x.float()`, and "
+    "cast once, at the end."
+)
+
+
+@rms_norm.mistake(_IN_BFLOAT16)
+def _narrow_root(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    return weight * (x * torch.rsqrt(x.square().mean(-1, keepdim=True) + eps))
+
+
+@rms_norm.mistake(_IN_BFLOAT16)
+def _narrow_division(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    return weight * (x / torch.sqrt(x.square().mean(-1, keepdim=True) + eps))
+
+
+@rms_norm.mistake(_IN_BFLOAT16)
+def _narrow_weight_first(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    return weight * x * torch.rsqrt(x.square().mean(-1, keepdim=True) + eps)
+
+
+@rms_norm.mistake(_IN_BFLOAT16)
+def _narrow_weight_first_division(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    return weight * x / torch.sqrt(x.square().mean(-1, keepdim=True) + eps)
+
+
+@rms_norm.mistake("The mean lost its dimension: `keepdim=True` keeps it, so that it fits to x.")
+def _no_keepdim(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    x32 = x.float()
+    return (weight * x32 * torch.rsqrt(x32.square().mean(-1) + eps)).to(x.dtype)
+
+
 # -- the block --------------------------------------------------------------------------------
 
 
@@ -193,3 +225,33 @@ def _mlp_first(x: Tensor, norm_1: Part, attention: Part, norm_2: Part, mlp: Part
 def _no_norms(x: Tensor, norm_1: Part, attention: Part, norm_2: Part, mlp: Part) -> Tensor:
     x = x + attention(x)
     return x + mlp(x)
+
+
+@block.mistake(
+    "Nothing is added back at all: each part must add what it says to the stream, or all that "
+    "came before is lost."
+)
+def _no_sums(x: Tensor, norm_1: Part, attention: Part, norm_2: Part, mlp: Part) -> Tensor:
+    return mlp(norm_2(attention(norm_1(x))))
+
+
+@block.mistake("The norms stand on what the parts say: they belong to what the parts read.")
+def _norm_after(x: Tensor, norm_1: Part, attention: Part, norm_2: Part, mlp: Part) -> Tensor:
+    x = x + norm_1(attention(x))
+    return x + norm_2(mlp(x))
+
+
+@block.mistake("The result was normalised once more: the stream itself never is.")
+def _norm_result(x: Tensor, norm_1: Part, attention: Part, norm_2: Part, mlp: Part) -> Tensor:
+    return norm_2(block.function(x, norm_1, attention, norm_2, mlp))
+
+
+@block.mistake("The norms are exchanged: norm_1 goes before attention, norm_2 before the mlp.")
+def _swapped_norms(x: Tensor, norm_1: Part, attention: Part, norm_2: Part, mlp: Part) -> Tensor:
+    return block.function(x, norm_2, attention, norm_1, mlp)
+
+
+@block.mistake("The second sum starts at the old x: what attention added is lost.")
+def _old_stream(x: Tensor, norm_1: Part, attention: Part, norm_2: Part, mlp: Part) -> Tensor:
+    after = x + attention(norm_1(x))
+    return x + mlp(norm_2(after))

@@ -1,6 +1,6 @@
-"""Exercises on the whole model: generating with a cache, and what a token costs.
+"""Exercise on generating: the most likely token again and again, with a cache.
 
-Source of the solutions: `labhelpers.model.generate`; the model card's table of parameters.
+Source of the solution: `labhelpers.model.generate`; a test holds them equal.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from labhelpers.accounting import count_parameters
-from labhelpers.config import GptOssConfig, preset
 from labhelpers.exercises.core import Case, exercise
 
 Step = Callable[[list[int]], Tensor]
@@ -59,9 +57,10 @@ def _turn(prompt: list[int], stop: set[int], most: int) -> tuple[Any, ...]:
     ),
 )
 def greedy(step: Step, prompt: list[int], stop: set[int], max_new_tokens: int) -> list[int]:
-    """New ids after prompt, always the most likely, up to a stop token (which is included).
+    """The new ids, a list of plain ints: always the most likely, up to and with a stop token.
 
     step(new_ids) takes the ids not yet fed (a cache keeps the others) and returns logits [V].
+    At most max_new_tokens ids, whether a stop token came or not.
     """
     out: list[int] = []
     new = list(prompt)
@@ -88,7 +87,10 @@ def _one_more(step: Step, prompt: list[int], stop: set[int], max_new_tokens: int
     return out
 
 
-@greedy.mistake("It never stops before the limit: the stop tokens are not looked at.")
+@greedy.mistake(
+    "It never stops before the limit: stop is not looked at, or asked for a tensor, which is never "
+    "found in a set of ints."
+)
 def _never_stops(step: Step, prompt: list[int], stop: set[int], max_new_tokens: int) -> list[int]:
     return greedy.function(step, prompt, set(), max_new_tokens)
 
@@ -133,94 +135,47 @@ def _limit_plus_one(
     return greedy.function(step, prompt, stop, max_new_tokens + 1)
 
 
-# -- what a token costs -----------------------------------------------------------------------
-
-
-@exercise(
-    "1.10",
-    minutes=10,
-    difficulty=2,
-    cases=[
-        Case("gpt-oss-20b", lambda: (preset("gpt-oss-20b"),)),
-        Case("gpt-oss-120b", lambda: (preset("gpt-oss-120b"),)),
-        Case(
-            "3 of 8 experts",
-            lambda: (
-                GptOssConfig(
-                    vocab_size=50,
-                    hidden_size=16,
-                    intermediate_size=12,
-                    num_hidden_layers=2,
-                    num_attention_heads=4,
-                    num_key_value_heads=2,
-                    head_dim=8,
-                    num_local_experts=8,
-                    num_experts_per_tok=3,
-                ),
-            ),
-        ),  # fmt: skip
-    ],
-    hints=(
-        "Three questions: of the experts, which part does one token use? Of the embedding (one row "
-        "for each word of the vocabulary), how much? And what about all the rest?",
-        "`parts = count_parameters(config)`. Experts count by `num_experts_per_tok` out of "
-        "`num_local_experts`, the embedding not at all, everything else in full, the head too.",
-    ),
+@greedy.mistake(
+    "The token was left a tensor, which is never found in a set of ints, so no stop token stops "
+    "it: `int(logits.argmax())`."
 )
-def active_parameters(config: GptOssConfig) -> int:
-    """Parameters that one token uses, as the model card counts them."""
-    parts = count_parameters(config)
-    parts["experts"] = parts["experts"] * config.num_experts_per_tok // config.num_local_experts
-    parts["embedding"] = 0  # a token reads one row of it
-    return sum(parts.values())
+def _tensor_tokens(step: Step, prompt: list[int], stop: set[int], max_new_tokens: int) -> list[Any]:
+    out: list[Any] = []
+    new: list[Any] = list(prompt)
+    while len(out) < max_new_tokens:
+        token = step(new).argmax()
+        out.append(token)
+        if token in stop:
+            break
+        new = [token]
+    return out
 
 
-def _without(config: GptOssConfig, part: str) -> int:
-    parts = count_parameters(config)
-    share = config.num_experts_per_tok / config.num_local_experts if part == "experts" else 1
-    return active_parameters.function(config) - round(parts[part] * share)
+@greedy.mistake("One token too few at the limit: max_new_tokens of them may come.")
+def _limit_minus_one(
+    step: Step, prompt: list[int], stop: set[int], max_new_tokens: int
+) -> list[int]:
+    return greedy.function(step, prompt, stop, max_new_tokens - 1)
 
 
-@active_parameters.mistake("These are all parameters: a token uses only some of the experts.")
-def _all(config: GptOssConfig) -> int:
-    return sum(count_parameters(config).values())
+@greedy.mistake("max_new_tokens is ignored: it ends the loop even if no stop token comes.")
+def _no_limit(step: Step, prompt: list[int], stop: set[int], max_new_tokens: int) -> list[int]:
+    return greedy.function(step, prompt, stop, 2 * _PATIENCE)
 
 
-@active_parameters.mistake(
-    "All experts are counted: a token uses num_experts_per_tok of the num_local_experts."
-)
-def _all_experts(config: GptOssConfig) -> int:
-    parts = count_parameters(config)
-    return sum(parts.values()) - parts["embedding"]
+@greedy.mistake("The prompt is fed twice: the first step's logits already choose the first token.")
+def _prompt_twice(step: Step, prompt: list[int], stop: set[int], max_new_tokens: int) -> list[int]:
+    step(prompt)
+    return greedy.function(step, prompt, stop, max_new_tokens)
 
 
-@active_parameters.mistake("The embedding is counted: a token reads a single row of it.")
-def _embedding(config: GptOssConfig) -> int:
-    return active_parameters.function(config) + count_parameters(config)["embedding"]
+@greedy.mistake("The prompt's last token is fed twice: the logits after the prompt were not used.")
+def _last_twice(step: Step, prompt: list[int], stop: set[int], max_new_tokens: int) -> list[int]:
+    step(prompt)
+    return greedy.function(step, prompt[-1:], stop, max_new_tokens)
 
 
-@active_parameters.mistake("The unembedding is left out: every token passes through all of it.")
-def _no_head(config: GptOssConfig) -> int:
-    return _without(config, "unembedding")
-
-
-@active_parameters.mistake("The router is left out: it looks at every token.")
-def _no_router(config: GptOssConfig) -> int:
-    return _without(config, "router")
-
-
-@active_parameters.mistake("The norms are left out: they are few, but used.")
-def _no_norms(config: GptOssConfig) -> int:
-    return _without(config, "norms")
-
-
-@active_parameters.mistake("One expert a layer is counted: a token uses num_experts_per_tok.")
-def _one_expert(config: GptOssConfig) -> int:
-    parts = count_parameters(config)
-    return _without(config, "experts") + parts["experts"] // config.num_local_experts
-
-
-@active_parameters.mistake("The experts' share was taken of everything: only experts are chosen.")
-def _share_of_all(config: GptOssConfig) -> int:
-    parts = count_parameters(config)
-    return sum(parts.values()) * config.num_experts_per_tok // config.num_local_experts
+@greedy.mistake("The first new token is missing: the logits after the prompt choose it.")
+def _first_missing(step: Step, prompt: list[int], stop: set[int], max_new_tokens: int) -> list[int]:
+    first = int(step(prompt).argmax())
+    return greedy.function(step, [first], stop, max_new_tokens)

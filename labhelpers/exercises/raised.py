@@ -1,0 +1,59 @@
+"""What a function gives: a value, or an error that can be told and compared.
+
+A wrong version may be one that raises (a forgotten `keepdim` makes shapes that do not fit). Two
+errors are alike if their types and the numbers in their messages are: "size 8" against "size 3"
+in dimension 1 says which shapes met, whichever of the two stood first.
+"""
+
+from __future__ import annotations
+
+import re
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from labhelpers.exercises.judge import same
+
+
+@dataclass(frozen=True)
+class Raised:
+    """An error in the place of a result."""
+
+    error: Exception
+
+    def _shape(self) -> tuple[type, list[str]]:
+        return type(self.error), sorted(re.findall(r"\d+", str(self.error)))
+
+    def like(self, other: Any) -> bool:
+        """Is the other an error of the same type, with the same numbers in its message?"""
+        return isinstance(other, Raised) and self._shape() == other._shape()
+
+    def told(self, function: Callable[..., Any]) -> list[str]:
+        """The error and the reader's line, without anything that changes between runs."""
+        text = re.sub(r" at 0x[0-9a-fA-F]+", "", str(self.error).strip().split("\n")[0])
+        text, name = text[:160].replace("`", "'"), type(self.error).__name__
+        lines = [f"`{name}: {text}`" if text else f"`{name}`"]
+        code = getattr(function, "__code__", None)
+        frames = traceback.extract_tb(self.error.__traceback__)
+        own = [f for f in frames if code is not None and f.filename == code.co_filename]
+        if own:
+            where = f"in your line {own[-1].lineno}"
+            source = (own[-1].line or "").strip().replace("`", "'")
+            lines.append(f"{where}: `{source}`" if source else where)
+        return lines
+
+
+def outcome(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    """What the function returns, or Raised."""
+    try:
+        return function(*arguments)
+    except Exception as error:
+        return Raised(error)
+
+
+def alike(got: Any, made: Any, tolerance: float) -> bool:
+    """Are two outcomes the same: two results within the tolerance, or two errors alike?"""
+    if isinstance(got, Raised) or isinstance(made, Raised):
+        return isinstance(got, Raised) and got.like(made)
+    return same(got, made, tolerance)
