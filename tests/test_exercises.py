@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import linecache
 import os
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -15,12 +16,20 @@ from torch.nn import functional as F
 
 from labhelpers import exercises, preset
 from labhelpers.exercises import architecture as ex
-from labhelpers.exercises import core, judge
+from labhelpers.exercises import core, judge, raised
 from labhelpers.exercises.progress import data_folder, read, record
 
 ALL = exercises.all_exercises()
-WRONG = [(e, m) for e in ALL for m in e.mistakes]
-NAMES = [f"{e.name}-{m.function.__name__}" for e, m in WRONG]
+MISTAKES = [(e, m) for e in ALL for m in e.mistakes]
+RAISE = {  # these end in an error, not in a result
+    "_no_keepdim", "_no_column", "_no_head_axis", "_no_weight_column", "_too_many",
+}  # fmt: skip
+WRONG = [(e, m) for e, m in MISTAKES if m.function.__name__ not in RAISE]
+RAISED = [(e, m) for e, m in MISTAKES if m.function.__name__ in RAISE]
+
+
+def mistake_names(mistakes):
+    return [f"{e.name}-{m.function.__name__}" for e, m in mistakes]
 
 
 @pytest.fixture(autouse=True)
@@ -35,8 +44,10 @@ def home(tmp_path, monkeypatch):
 @pytest.mark.parametrize("exercise", ALL, ids=lambda e: e.name)
 def test_an_exercise_is_complete(exercise):
     assert exercise.judge(exercise.function).outcome == "right"
-    assert len(exercise.mistakes) >= 5 and len(exercise.hints) == 2
-    assert len({m.message for m in exercise.mistakes}) == len(exercise.mistakes)
+    messages = [m.message for m in exercise.mistakes]
+    assert len(set(messages)) >= 5 and len(exercise.hints) == 2
+    # Ways to make one mistake stand together: a message that comes back later is a slip of ours.
+    assert len(list(groupby(messages))) == len(set(messages))
     assert 1 <= exercise.difficulty <= 3 and 5 <= exercise.minutes <= 30
     assert exercise.function.__doc__
 
@@ -45,7 +56,7 @@ def test_numbers_run_in_order():
     assert [e.number for e in ex.EXERCISES] == [f"1.{i}" for i in range(1, len(ex.EXERCISES) + 1)]
 
 
-@pytest.mark.parametrize(("exercise", "mistake"), WRONG, ids=NAMES)
+@pytest.mark.parametrize(("exercise", "mistake"), WRONG, ids=mistake_names(WRONG))
 def test_a_wrong_version_is_named(exercise, mistake):
     card = exercise.judge(mistake.function)
     assert card.outcome == "wrong"
@@ -54,7 +65,21 @@ def test_a_wrong_version_is_named(exercise, mistake):
     assert repr(card) == repr(exercise.judge(mistake.function))
 
 
-@pytest.mark.parametrize(("exercise", "mistake"), WRONG, ids=NAMES)
+@pytest.mark.parametrize(("exercise", "mistake"), RAISED, ids=mistake_names(RAISED))
+def test_a_wrong_version_that_raises_is_named_beside_its_error(exercise, mistake):
+    card = exercise.judge(mistake.function)
+    assert card.outcome == "raised" and len(card.lines) == 3
+    assert card.lines[0].startswith(("`RuntimeError: The size of tensor a", "`IndexError: index 4"))
+    assert card.lines[1].startswith("in your line ")
+    assert card.lines[2].startswith(mistake.message + " The notebook goes on")
+    assert repr(card) == repr(exercise.judge(mistake.function))
+
+
+def test_every_exercise_names_its_likeliest_slips():
+    assert len(MISTAKES) >= 110 and {m.function.__name__ for _, m in RAISED} == RAISE
+
+
+@pytest.mark.parametrize(("exercise", "mistake"), WRONG, ids=mistake_names(WRONG))
 def test_a_wrong_version_misses_the_tolerance_by_far(exercise, mistake):
     errors = []
     for case in exercise.cases:
@@ -65,6 +90,8 @@ def test_a_wrong_version_misses_the_tolerance_by_far(exercise, mistake):
         for a, b in pairs:
             if isinstance(b, torch.Tensor):
                 errors.append(judge.largest_error(a, b))
+            elif isinstance(b, list):
+                errors.append(0.0 if judge.same(a, b, 0.0) else float("inf"))
             else:
                 errors.append(float("inf") if a != b else 0.0)
     assert max(errors) > 100 * exercise.tolerance
@@ -118,6 +145,29 @@ def route_by_sort(hidden, weight, bias, top_k):
     return [ids[:, :top_k], logits[:, :top_k].softmax(-1)]
 
 
+def route_by_take(hidden, weight, bias, top_k):
+    logits = torch.addmm(bias, hidden, weight.T)
+    ids = logits.argsort(-1, descending=True)[:, :top_k]
+    exps = logits.gather(-1, ids).exp()
+    return ids, exps / exps.sum(-1, keepdim=True)
+
+
+def route_by_torch_topk(hidden, weight, bias, top_k):
+    best = torch.topk(F.linear(hidden, weight, bias), top_k, sorted=True)
+    return best.indices, F.softmax(best.values, dim=1)
+
+
+def swiglu_by_silu(gate_up, alpha, limit):
+    gate, up = gate_up[..., ::2].clamp(max=limit), gate_up[..., 1::2].clamp(-limit, limit)
+    return F.silu(gate * alpha) / alpha * (up + 1)
+
+
+def swiglu_by_three_terms(gate_up, alpha, limit):
+    gate, up = gate_up[..., 0::2].clamp(max=limit), gate_up[..., 1::2].clamp(-limit, limit)
+    glu = gate * torch.sigmoid(gate * alpha)
+    return glu * up + glu
+
+
 def swiglu_by_shape(gate_up, alpha, limit):
     gate, up = gate_up.unflatten(-1, (-1, 2)).unbind(-1)
     gate, up = torch.minimum(gate, torch.tensor(limit)), up.clip(-limit, limit)
@@ -137,6 +187,33 @@ def mix_all_experts(hidden, expert_ids, weights, expert):
     return sum(share[:, e, None] * expert(e, hidden) for e in range(share.shape[1]))
 
 
+def mix_by_range(hidden, expert_ids, weights, expert):
+    out = torch.zeros_like(hidden)
+    for e in range(int(expert_ids.max()) + 1):
+        token, slot = (expert_ids == e).nonzero(as_tuple=True)
+        if len(token):
+            out.index_add_(0, token, weights[token, slot].unsqueeze(-1) * expert(e, hidden[token]))
+    return out
+
+
+def block_in_one_line(x, norm_1, attention, norm_2, mlp):
+    return (y := x + attention(norm_1(x))) + mlp(norm_2(y))
+
+
+def block_by_clone(x, norm_1, attention, norm_2, mlp):
+    x = x.clone()
+    x += attention(norm_1(x))
+    x += mlp(norm_2(x))
+    return x
+
+
+def block_with_residual(x, norm_1, attention, norm_2, mlp):
+    residual = x
+    x = torch.add(residual, attention(norm_1(x)))
+    residual = x
+    return torch.add(residual, mlp(norm_2(x)))
+
+
 def block_with_names(x, norm_1, attention, norm_2, mlp):
     after = attention(norm_1(x)) + x
     return mlp(norm_2(after)).add(after)
@@ -154,11 +231,27 @@ def greedy_token_by_token(step, prompt, stop, max_new_tokens):
     return out
 
 
-def greedy_with_tensors(step, prompt, stop, max_new_tokens):
-    out = [step(prompt).argmax()]
-    while out[-1].item() not in stop and len(out) < max_new_tokens:
-        out.append(step([out[-1]]).argmax())
+def greedy_by_item(step, prompt, stop, max_new_tokens):
+    out = [torch.argmax(step(prompt)).item()]
+    while out[-1] not in stop and len(out) < max_new_tokens:
+        out.append(step([out[-1]]).argmax(-1).item())
     return out
+
+
+def greedy_feeding_tensors(step, prompt, stop, max_new_tokens):
+    out, new = [], prompt
+    while len(out) < max_new_tokens:
+        new = [step(new).argmax()]  # a tensor may be fed, as long as ints come back
+        out.append(int(new[0]))
+        if out[-1] in stop:
+            break
+    return out
+
+
+def active_by_package(config):
+    from labhelpers.accounting import count_active_parameters
+
+    return sum(count_active_parameters(config).values())
 
 
 def active_by_hand(c):
@@ -176,12 +269,12 @@ VARIANTS = {
     "rope_angles": (angles_by_outer,),
     "apply_rope": (rope_by_rotate_half, rope_by_complex),
     "repeat_kv": (kv_by_expand, kv_by_index),
-    "route": (route_softmax_first, route_by_sort),
-    "swiglu": (swiglu_by_shape,),
-    "mix_experts": (mix_by_loops, mix_all_experts),
-    "block": (block_with_names,),
-    "greedy": (greedy_token_by_token, greedy_with_tensors),
-    "active_parameters": (active_by_hand,),
+    "route": (route_softmax_first, route_by_sort, route_by_take, route_by_torch_topk),
+    "swiglu": (swiglu_by_shape, swiglu_by_silu, swiglu_by_three_terms),
+    "mix_experts": (mix_by_loops, mix_all_experts, mix_by_range),
+    "block": (block_with_names, block_in_one_line, block_by_clone, block_with_residual),
+    "greedy": (greedy_token_by_token, greedy_by_item, greedy_feeding_tensors),
+    "active_parameters": (active_by_hand, active_by_package),
 }
 
 
@@ -314,6 +407,73 @@ def test_wrong_text(capsys):
         "The stop token is left out: whoever reads the turn needs it.\n"
         "The notebook goes on with the course's version. Next: ex.greedy.hint()\n"
     )
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    (torch.tensor, "got a tensor: `.tolist()` makes a list"),
+    (lambda out: [torch.tensor(t) for t in out], "got a list of tensors: `int(...)` makes an int"),
+    (lambda out: [*out[:-1], torch.tensor([out[-1]])], "got a list of tensors"),
+    (tuple, "got `tuple`"),
+    (lambda out: [float(t) for t in out], "but it holds a `float`"),
+    (lambda out: [list(out)], "but it holds a `list`"),
+    (lambda out: None, "returned nothing"),
+])  # fmt: skip
+def test_greedy_must_return_plain_ints(change, words):
+    card = ex.greedy.judge(lambda *a: change(ex.greedy.function(*a)))
+    assert card.outcome == "wrong" and len(card.lines) == 2 and words in card.lines[0]
+    assert "plain ints" in card.lines[0] or change(()) is None
+    assert "a list of plain ints" in ex.greedy.function.__doc__
+
+
+def test_a_tensor_is_never_found_in_the_stop_tokens():
+    def looked_up_as_a_tensor(step, prompt, stop, max_new_tokens):
+        out, new = [], list(prompt)
+        while len(out) < max_new_tokens:
+            token = step(new).argmax()
+            out.append(token.item())
+            if token in stop:
+                break
+            new = [token]
+        return out
+
+    card = ex.greedy.judge(looked_up_as_a_tensor)  # by its numbers as if nothing were looked up
+    assert card.outcome == "wrong" and "never found in a set of ints" in card.lines[1]
+
+
+def test_an_error_is_named_only_if_it_is_alike():
+    def mean_first(x, weight, eps):  # the same shapes meet, the other way round
+        root = torch.rsqrt(x.float().square().mean(-1) + eps)
+        return (root * x.float() * weight).to(x.dtype)
+
+    def elsewhere(x, weight, eps):
+        return weight * x.float().mean(-1)
+
+    assert "keepdim=True" in ex.rms_norm.judge(mean_first).lines[2]
+    for other in (elsewhere, lambda *a: 1 / 0, lambda x: x):
+        card = ex.rms_norm.judge(other)
+        assert card.outcome == "raised" and card.lines[-1].startswith("The notebook goes on")
+    # Where the named version raises, a result of None is another thing.
+    assert len(ex.rms_norm.judge(lambda x, weight, eps: x.float() is x or None).lines) == 2
+
+
+def test_errors_are_alike_by_type_and_numbers():
+    one, two = raised.Raised(ValueError("3 and 8")), raised.Raised(ValueError("8, then 3"))
+    assert raised.alike(one, two, 0.0)
+    for other in (raised.Raised(ValueError("3 and 9")), raised.Raised(TypeError("3 and 8")), None):
+        assert not raised.alike(one, other, 0.0) and not raised.alike(other, one, 0.0)
+
+
+def test_stacked_halves_are_named_after_the_shape():
+    card = ex.apply_rope.judge(
+        lambda x, cos, sin: torch.stack(ex.apply_rope.function(x, cos, sin).chunk(2, -1), -1)
+    )
+    assert "expected shape `[5, 3, 8]`, got `[5, 3, 4, 2]`" in card.lines[0]
+    assert "torch.stack" in card.lines[1] and "torch.cat" in card.lines[1]
+
+
+def test_no_card_is_longer_than_three_lines():
+    for exercise, mistake in MISTAKES:
+        assert len(exercise.judge(mistake.function).lines) == 3
 
 
 def test_an_unknown_mistake_gets_no_name():

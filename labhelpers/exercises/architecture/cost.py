@@ -37,9 +37,9 @@ from labhelpers.exercises.core import Case, exercise
     hints=(
         "Three questions: of the experts, which part does one token use? Of the embedding (one row "
         "for each word of the vocabulary), how much? And what about all the rest?",
-        "`parts = count_parameters(config)`, with keys such as `'experts'` and `'embedding'`. Experts "
-        "count by `num_experts_per_tok` out of `num_local_experts`, the embedding not at all, all "
-        "else in full, the output head (`'unembedding'`) too.",
+        "`parts = count_parameters(config)`, with keys such as `'experts'`. Experts count by "
+        "`num_experts_per_tok` out of `num_local_experts`, the `'embedding'` not at all, all else "
+        "in full, the output head (`'unembedding'`) too.",
     ),
 )
 def active_parameters(config: GptOssConfig) -> int:

@@ -251,3 +251,21 @@ def _k_experts(hidden: Tensor, expert_ids: Tensor, weights: Tensor, expert: Expe
 @mix_experts.mistake("The last expert is never asked: a range up to max() ends before it.")
 def _last_missing(hidden: Tensor, expert_ids: Tensor, weights: Tensor, expert: Expert) -> Tensor:
     return _only(range(int(expert_ids.max())), hidden, expert_ids, weights, expert)
+
+
+@mix_experts.mistake(
+    "More experts are asked than there are: those that were chosen are `expert_ids.unique()`."
+)
+def _too_many(hidden: Tensor, expert_ids: Tensor, weights: Tensor, expert: Expert) -> Tensor:
+    return _only(range(32), hidden, expert_ids, weights, expert)
+
+
+@mix_experts.mistake("The weights need a column, `[:, None]`: one weight for a whole answer.")
+def _no_weight_column(
+    hidden: Tensor, expert_ids: Tensor, weights: Tensor, expert: Expert
+) -> Tensor:
+    out = torch.zeros_like(hidden)
+    for e in expert_ids.unique().tolist():
+        token, slot = torch.where(expert_ids == e)
+        out[token] += weights[token, slot] * expert(e, hidden[token])
+    return out

@@ -158,7 +158,7 @@ def _limit_minus_one(
     return greedy.function(step, prompt, stop, max_new_tokens - 1)
 
 
-@greedy.mistake("max_new_tokens is ignored: it ends the loop even if no stop token comes.")
+@greedy.mistake("max_new_tokens is ignored: it must end the loop even if no stop token comes.")
 def _no_limit(step: Step, prompt: list[int], stop: set[int], max_new_tokens: int) -> list[int]:
     return greedy.function(step, prompt, stop, 2 * _PATIENCE)
 

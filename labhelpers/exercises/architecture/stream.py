@@ -108,7 +108,7 @@ def _weight_plus_one(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 
 
 _IN_BFLOAT16 = (
-    "It was computed in bfloat16, which keeps three digits at most: begin with `x.float()`, and "
+    "It was computed in bfloat16, which keeps two or three digits: begin with `x.float()`, and "
     "cast once, at the end."
 )
 
