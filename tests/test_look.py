@@ -133,7 +133,9 @@ WORDS = Alphabet()
 PICTURES = {
     "load": lambda: viz.expert_load(routings(20, 8)),
     "load of 36 x 128": lambda: viz.expert_load(routings(90, 128, layers=36)),
+    "weights": lambda: viz.expert_load(routings(20, 8), by="weight"),
     "bars": lambda: viz.expert_bars(routings(20, 8), 3),
+    "bars of weights": lambda: viz.expert_bars(routings(20, 8), 3, by="weight"),
     "bars of 128": lambda: viz.expert_bars(routings(20, 128), 3),
     "pairs": lambda: viz.expert_pairs(routings(20, 8), 3),
     "pairs of 32": lambda: viz.expert_pairs(routings(60, 32), 3),
@@ -222,6 +224,21 @@ def test_loads_and_weights_add_up():
     seen = routings(20, 8)
     assert torch.allclose(seen.load.sum(1), torch.ones(8))
     assert torch.allclose(seen.weight_table(2).sum(0), torch.ones(20))
+    twice = viz.Routings.join([seen, routings(5, 8)])
+    assert len(twice.ids) == 25 and twice.weights.shape == (8, 25, 4)
+    assert torch.equal(twice.expert_ids[:, :20], seen.expert_ids)
+    with pytest.raises(ValueError, match="nothing to join"):
+        viz.Routings.join([])
+    assert torch.allclose(seen.shares[2], seen.weight_table(2).mean(1))
+    # One expert with all of the weight: a quarter of the choices, all of what counts.
+    one_hot = seen._replace(weights=torch.eye(4)[0].expand(8, 20, 4), ids=list(range(20)))
+    favourites = torch.bincount(seen.expert_ids[3, :, 0], minlength=8) / 20
+    bars = viz.expert_bars(one_hot, 3, by="weight").data
+    assert bars == pytest.approx((100 * favourites).tolist())
+    assert torch.equal(one_hot.by("choices"), seen.load)
+    assert not torch.equal(viz.expert_load(seen, by="weight").data, viz.expert_load(seen).data)
+    with pytest.raises(ValueError, match='"choices" or "weight"'):
+        viz.expert_load(seen, by="tokens")
     pairs = viz.expert_pairs(seen, 3).data
     assert torch.equal(pairs, pairs.T) and pairs.diagonal().sum() == pytest.approx(400)
 

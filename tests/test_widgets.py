@@ -185,7 +185,7 @@ def test_in_a_real_kernel(static, tmp_path):
         picture[0].data["text/plain"] == "Figure: Bytes as stored: experts at 4.25 bits, all "
         "else at 16"
     )
-    assert picture[1].text.startswith("20b, 13.8 GB: embedding and head")
+    assert picture[1].text.startswith("20b, 13.8 GB: embedding, output head")
     view = "application/vnd.jupyter.widget-view+json"
     if static == "1":
         assert len(widget) == 1 and widget[0].text == (

@@ -82,8 +82,18 @@ def attention_row(
                 axes.text(key, values[key], f"{values[key]:.2f}", ha="center", va="bottom", size=9)
         token_ticks(axes, pieces)
         axes.text(-2, -0.02 * top, "sink", ha="center", va="top", size=9)
-        axes.set(ylabel="attention", ylim=(0, top), xlim=(-2.7, len(pieces) - 0.4))
+        axes.set(
+            ylabel="attention", ylim=(0, top), xlim=(-2.7, max(len(pieces) - 0.4, query + 2.6))
+        )
         look.grid(axes, "y")
-        axes.text(query, 0.93 * top, "query", ha="center", size=9, color=look.tone("blue", "ink"))
+        # The mark points at its bar from the right, where later keys are empty.
+        foot = values[query] + 0.02 * top
+        colour = look.tone("blue", "ink")
+        axes.annotate(
+            "query", (query, min(foot, 0.8 * top)),
+            xytext=(query + 0.5, min(foot + 0.14 * top, 0.95 * top)),
+            ha="left", va="center", size=9, color=colour, annotation_clip=False,
+            arrowprops={"arrowstyle": "-|>", "color": colour, "shrinkA": 0, "shrinkB": 1},
+        )  # fmt: skip
         axes.set_title(title or "Where one head looks")
     return look.Picture(fig, text, [sink, *values])

@@ -82,7 +82,7 @@ def token_ticks(axes: Axes, pieces: Sequence[str], top: bool = False) -> None:
     upright = len(pieces) > 14 or max(map(len, pieces), default=0) > 7
     axes.set_xticks(
         range(len(pieces)), [p if len(p) <= 13 else p[:12] + "…" for p in pieces],
-        family=look.MONO, size=8 if upright else 9, rotation=90 if upright else 0,
+        family=look.MONO, size=8 if len(pieces) > 30 else 9, rotation=90 if upright else 0,
     )  # fmt: skip
     if top:
         axes.xaxis.tick_top()

@@ -83,7 +83,7 @@ def logit_lens(
         token_ticks(axes, [piece(i, tokenizer) for i in lens.ids[-last:]])
         axes.set_yticks(range(len(words)), ["embedding", *map(str, range(len(words) - 1))])
         axes.set(ylabel="after layer", xlabel="token read")
-        axes.set_title(title or "What the head would say next, layer by layer")
+        axes.set_title(title or "What the output head would say next, layer by layer")
     final = favourites[-1][-1]
     settled = _settled([row[-1] for row in favourites])
     text = (

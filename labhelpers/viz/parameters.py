@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 # What a legend says -> the palette's concept. A bar is drawn in this order.
 _PARTS = {
-    "embedding and head": "embedding_and_head",
+    "embedding, output head": "embedding_and_head",
     "attention": "attention",
     "router, norms": "router_and_norms",
     "experts": "expert_blocks",
@@ -40,7 +40,7 @@ Parts = dict[str, float]
 def _grouped(parts: Mapping[str, int]) -> Parts:
     """accounting's parts under the names of the legend."""
     return {
-        "embedding and head": parts["embedding"] + parts["unembedding"],
+        "embedding, output head": parts["embedding"] + parts["unembedding"],
         "attention": parts["attention"],
         "router, norms": parts["router"] + parts["norms"],
         "experts": parts["experts"],

@@ -1,11 +1,13 @@
 """What the routers do: which experts each token goes to, and how evenly they are used.
 
     seen = viz.record_routing(model, ids)   # one forward pass, all layers
-    viz.expert_load(seen)                   # layers x experts
+    viz.expert_load(seen)                   # layers x experts, by choices
+    viz.expert_load(seen, by="weight")      # the same by what the choices count
     viz.token_routing(seen, layer=3, tokenizer=tokenizer)
 
 gpt-oss's choice: every token takes the same number of experts in every layer, and the layers
-choose independently. "Load" is the share of all choices in a layer, so an even load is 1 / E.
+choose independently. "Load" is the share of all choices in a layer, so an even load is 1 / E. A
+choice may count next to nothing: `by="weight"` adds up the routing weights instead of the choices.
 
 Letters: L layers, T tokens, E experts, k experts a token. Limits: one sequence at a time, and
 one text is an anecdote: average over many before believing in a specialist.
@@ -46,6 +48,35 @@ class Routings(NamedTuple):
         counts.scatter_add_(1, chosen, torch.ones_like(chosen, dtype=counts.dtype))
         return counts / chosen.shape[1]
 
+    @property
+    def shares(self) -> Tensor:
+        """Share of a layer's routing weight that each expert gets: [L, E], rows sum to 1."""
+        import torch
+
+        table = torch.zeros(len(self.weights), self.num_experts)
+        table.scatter_add_(1, self.expert_ids.flatten(1), self.weights.flatten(1))
+        return table / len(self.ids)
+
+    def by(self, measure: str) -> Tensor:
+        """`load` for "choices", `shares` for "weight": [L, E]. Raises ValueError."""
+        if measure not in ("choices", "weight"):
+            raise ValueError(f'by is "choices" or "weight", not {measure!r}')
+        return self.load if measure == "choices" else self.shares
+
+    @classmethod
+    def join(cls, several: Sequence[Routings]) -> Routings:
+        """Several recordings of one model as one, token after token. Raises ValueError."""
+        import torch
+
+        if not several:
+            raise ValueError("there is nothing to join: record_routing makes a recording")
+        return cls(
+            [token for one in several for token in one.ids],
+            torch.cat([one.expert_ids for one in several], dim=1),
+            torch.cat([one.weights for one in several], dim=1),
+            several[0].num_experts,
+        )
+
     def check_layer(self, layer: int) -> None:
         """Raise ValueError for a layer that is not there."""
         if not 0 <= layer < len(self.expert_ids):
@@ -80,30 +111,40 @@ def record_routing(model: GptOss, ids: Sequence[int] | Tensor) -> Routings:
     return Routings(row, experts, weights, model.config.num_local_experts)
 
 
-def expert_load(routings: Routings, title: str | None = None) -> look.Picture:
-    """Heat map: load of every expert in every layer, in percent of the layer's choices."""
-    load = 100 * routings.load  # [L, E]
+def expert_load(routings: Routings, by: str = "choices", title: str | None = None) -> look.Picture:
+    """Heat map: every expert's share of its layer's choices, or of its weight, in percent.
+
+    Raises ValueError unless `by` is "choices" or "weight".
+    """
+    load = 100 * routings.by(by)  # [L, E]
     layers, experts = load.shape
     layer, expert = divmod(int(load.argmax()), experts)
     even = 100 / experts
     with look.style():
         fig, axes = look.figure(height=min(4.0, max(2.2, 1.1 + 0.3 * layers)))
-        draw_heatmap(axes, load.tolist(), "share of choices, %")
+        draw_heatmap(axes, load.tolist(), f"share of {by}, %")
         axes.set(xlabel="expert", ylabel="layer")
-        axes.set_title(title or "How evenly each layer's router uses its experts")
+        often = by == "choices"
+        said = "How often each expert is chosen" if often else "How much each expert counts"
+        axes.set_title(title or said)
         ticks(axes, "x", experts)
         ticks(axes, "y", layers)
     text = (
-        f"Busiest: expert {expert} of layer {layer}, with {load[layer, expert]:.0f}% of its choices"
-        f"; an even share is {even:.1f}%."
+        f"By {by}, shares run from {load.min():.0f}% to {load.max():.0f}% (expert {expert} of "
+        f"layer {layer}); an even share is {even:.1f}%."
     )
     return look.Picture(fig, text, load)
 
 
-def expert_bars(routings: Routings, layer: int, title: str | None = None) -> look.Picture:
-    """Bars: load of the experts of one layer, beside the even share. Raises ValueError."""
+def expert_bars(
+    routings: Routings, layer: int, by: str = "choices", title: str | None = None
+) -> look.Picture:
+    """Bars: shares of one layer's experts, beside the even share, `by` as in expert_load.
+
+    Raises ValueError for a layer that is not there, or another `by`.
+    """
     routings.check_layer(layer)
-    load = (100 * routings.load[layer]).tolist()
+    load = (100 * routings.by(by)[layer]).tolist()
     even = 100 / len(load)
     with look.style():
         fig, axes = look.figure(height=2.6)
@@ -122,15 +163,15 @@ def expert_bars(routings: Routings, layer: int, title: str | None = None) -> loo
             "even\nshare", (1, even), xycoords=("axes fraction", "data"), size=9,
             xytext=(4, 0), textcoords="offset points", va="center", annotation_clip=False,
         )  # fmt: skip
-        axes.set(ylabel="% of choices", ylim=(0, max(*load, even) * 1.15))
+        axes.set(ylabel=f"% of {by}", ylim=(0, max(*load, even) * 1.15))
         if len(load) <= 8:
             axes.set_xticks(range(len(load)), [f"e{e}" for e in range(len(load))])
         else:
             ticks(axes, "x", len(load))
             axes.set_xlabel("expert")
-        axes.set_title(title or f"Load of the {len(load)} experts of layer {layer}")
+        axes.set_title(title or f"The {len(load)} experts of layer {layer}, by {by}")
     text = (
-        f"Layer {layer}: the busiest expert takes {max(load):.0f}%, the idlest {min(load):.0f}%; "
+        f"Layer {layer}, by {by}: from {min(load):.0f}% to {max(load):.0f}% an expert; "
         f"an even share is {even:.1f}%."
     )
     return look.Picture(fig, text, load)
