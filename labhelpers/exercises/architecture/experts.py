@@ -135,8 +135,8 @@ def _mix_case(tokens: int, width: int, experts: int, top_k: int) -> tuple[Any, .
 
 @exercise(
     "1.7",
-    minutes=15,
-    difficulty=2,
+    minutes=5,
+    difficulty=1,
     cases=[
         Case("6 tokens, 2 of 4 experts each", lambda: _mix_case(6, 5, 4, 2)),
         Case("3 of 7 experts each", lambda: _mix_case(4, 3, 7, 3)),
