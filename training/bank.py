@@ -90,26 +90,18 @@ def load_for_training(author: str) -> dict[str, list[dict[str, Any]]]:
     """An author's rows less those that the held-out author wrote in the very same words."""
     if author == held_out_author():
         raise ValueError(f"{author} is held out: never trained on")
-    out: dict[str, list[dict[str, Any]]] = {}
-    for name, rows in load(author).items():
-        kept = [
-            r
-            for r in rows
-            if _bare(r.get("text") or r.get("question") or "") not in _held_out_texts()
-        ]
-        if name == "functions":
-            kept = [
-                {
-                    **r,
-                    **{
-                        k: [c for c in r[k] if _bare(c["text"]) not in _held_out_texts()]
-                        for k in ("requests", "followups")
-                    },
-                }
-                for r in rows
-            ]
-            kept = [r for r in kept if len(r["requests"]) > 2 and r["followups"]]
-        out[name] = kept
+
+    def fresh(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        said = [(row, row.get("text") or row.get("question") or "") for row in rows]
+        return [row for row, text in said if _bare(text) not in _held_out_texts()]
+
+    bank = load(author)
+    out = {name: fresh(rows) for name, rows in bank.items() if name != "functions"}
+    functions = [
+        {**row, "requests": fresh(row["requests"]), "followups": fresh(row["followups"])}
+        for row in bank["functions"]
+    ]
+    out["functions"] = [f for f in functions if len(f["requests"]) > 2 and f["followups"]]
     return out
 
 

@@ -126,6 +126,11 @@ class Run:
     def prompt(self, tokenizer: Tokenizer) -> list[int]:
         return render_for_completion(self.conversation, tokenizer)
 
+    def calls_made(self) -> int:
+        """Calls of the assistant since the prompt, the latest included."""
+        said = self.conversation[len(self.case.prompt) :]
+        return sum(m.recipient is not None and m.role == "assistant" for m in said)
+
     def take(self, ids: list[int], tokenizer: Tokenizer) -> None:
         """Judge one generation; play the tool's part if it was the right call."""
         self.generations.append(ids)
@@ -146,28 +151,14 @@ class Run:
         last = messages[-1]
         if last.recipient:
             self.made_call = True
-            done = (
-                len(
-                    [
-                        m
-                        for m in self.conversation[len(self.case.prompt) :]
-                        if m.recipient and m.role == "assistant"
-                    ]
-                )
-                - 1
-            )
+            done = self.calls_made() - 1
             if done >= len(self.calls) or not call_right(self.calls[done], last):
                 self.done, self.calls_right = True, False
                 return
             self.conversation.append(self.results[done])
             return
         self.done = True
-        calls = [
-            m
-            for m in self.conversation[len(self.case.prompt) :]
-            if m.recipient and m.role == "assistant"
-        ]
-        if len(calls) < len(self.calls):
+        if self.calls_made() < len(self.calls):
             self.calls_right = False
         else:
             self.final = final_right(self.case, last.text)

@@ -33,35 +33,14 @@ def smoke() -> None:
     """The whole pipeline with a toy, on the CPU."""
     with tempfile.TemporaryDirectory() as folder:
         at = Path(folder)
-        common = ["--preset", "smoke", "--rows", "4", "--length", "512", "--workers", "1"]
-        run("train", *common, "--steps", "3", "--report", "1", "--out", f"{at}/one")
+        common = "--preset smoke --rows 4 --length 512 --workers 1 --report 1".split()
+        run("train", *common, *f"--steps 3 --out {at}/one".split())
         # Stopped and continued: the second call goes on at step 3.
-        run("train", *common, "--steps", "5", "--report", "1", "--out", f"{at}/one")
-        run("export", "--preset", "smoke", "--state", f"{at}/one/state.pt", "--out", f"{at}/model",
-            "--masters", f"{at}/masters")  # fmt: skip
-        run(
-            "train",
-            *common,
-            "--steps",
-            "1",
-            "--report",
-            "1",
-            "--start",
-            f"{at}/masters",
-            "--out",
-            f"{at}/two",
-        )
-        run(
-            "evaluate",
-            "--model",
-            f"{at}/model",
-            "--number",
-            "1",
-            "--batch",
-            "8",
-            "--out",
-            f"{at}/eval",
-        )
+        run("train", *common, *f"--steps 5 --out {at}/one".split())
+        out = f"--state {at}/one/state.pt --out {at}/model --masters {at}/masters"
+        run("export", "--preset", "smoke", *out.split())
+        run("train", *common, *f"--steps 1 --start {at}/masters --out {at}/two".split())
+        run("evaluate", *f"--model {at}/model --number 1 --batch 8 --out {at}/eval".split())
         assert "letter counting" in (at / "eval" / "table.md").read_text()
 
 

@@ -17,12 +17,12 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from safetensors.torch import load_file
 from torch import Tensor
 
 from labhelpers.config import GptOssConfig
 from training import optimizer
 from training.batches import Batches
+from training.export import weights_of
 from training.model import Mask, TrainingModel, loss_of, masks, rope_tables
 
 BALANCE = 0.01  # weight of the load-balancing loss
@@ -139,10 +139,7 @@ class Trainer:
 
     def start_from(self, folder: Path) -> None:
         """Begin with the weights of an earlier run (safetensors of `training.export --masters`)."""
-        weights = {}
-        for path in sorted(folder.glob("*.safetensors")):
-            weights.update(load_file(path, device=self.device))
-        self.model.load_state_dict(weights)
+        self.model.load_state_dict(weights_of(folder))
 
     def agree(self, stop: bool) -> bool:
         """Whether rank 0 wants to stop: a rank that went on alone would wait for ever."""

@@ -6,6 +6,8 @@ import os
 import re
 from functools import cache
 
+from labhelpers.accounting import count_parameters
+from labhelpers.config import GptOssConfig
 from labhelpers.harmony import Message
 from training import bank
 from training.cases import Case, Maker, think
@@ -15,20 +17,12 @@ from training.skills import offers
 @cache
 def facts() -> dict[str, dict[str, str]]:
     """facts.json with nano's own figures (NANO_PRESET names the configuration)."""
-    from labhelpers.config import GptOssConfig
-
     folder = bank.FOLDER.parent / "configs"
     config = GptOssConfig.from_file(folder / f"{os.environ.get('NANO_PRESET', 'nano')}.json")
-    h, d, e, i = (config.hidden_size, config.head_dim, config.num_local_experts,
-                  config.intermediate_size)  # fmt: skip
-    heads, kv = config.num_attention_heads, config.num_key_value_heads
-    attention = h * d * (heads + 2 * kv) + d * (heads + 2 * kv) + heads * d * h + h + heads
-    experts = e * (2 * i * h + 2 * i + h * i + h) + e * h + e
-    total = config.num_hidden_layers * (attention + experts + 2 * h) + 2 * config.vocab_size * h + h
     own = {
-        "nano_parameters": str(round(total / 1e6)),
+        "nano_parameters": str(round(sum(count_parameters(config).values()) / 1e6)),
         "nano_layers": str(config.num_hidden_layers),
-        "nano_experts": str(e),
+        "nano_experts": str(config.num_local_experts),
     }
     out = {}
     for key, fact in bank.table("facts").items():
