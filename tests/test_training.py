@@ -15,26 +15,35 @@ from labhelpers.harmony import parse, render, render_segments, render_with_mask
 from labhelpers.model import GptOss
 from labhelpers.mxfp4.format import fake_quantize
 from training import bank, evaluate, optimizer
-from training.batches import Batches, make_batch
-from training.cases import Maker, typo
+from training.batches import Batches, make_batch, tokens_of
+from training.cases import Maker, typo, without_reasoning
 from training.export import as_model, weights_of, write_masters
 from training.model import TrainingModel, loss_of, masks, rope_tables
-from training.skills import mixture
+from training.skills import arithmetic, browser, counting, functions, mixture
 
 SKILLS = [make for _, make in mixture.SHARES]
 
 
 @pytest.mark.parametrize("author", bank.authors())
 def test_every_author_keeps_the_rules(author):
-    counts = bank.check(author)
-    assert counts["functions"] >= 68
+    assert bank.check(author)
+
+
+def test_the_held_out_author_wrote_every_file():
+    counts = bank.check(bank.held_out_author())
+    assert set(counts) == {
+        p.stem for a in bank.authors() for p in (bank.FOLDER / a).glob("*.jsonl")
+    }
     assert counts["course"] >= 2 * len(bank.table("facts"))
 
 
 def test_the_bank_is_as_large_as_promised():
     authors = bank.authors()
     assert len(authors) >= 6 and bank.held_out_author() in authors
-    total = {name: sum(len(bank.load(a)[name]) for a in authors) for name in bank.load(authors[0])}
+    total = {
+        name: sum(len(bank.load(a).get(name, [])) for a in authors)
+        for name in bank.load(bank.held_out_author())
+    }
     wanted = {"counting": 300, "arithmetic": 300, "functions": 400, "course": 800,
               "instructions": 300, "off_topic": 400}  # fmt: skip
     assert all(total[name] >= least for name, least in wanted.items()), total
@@ -80,6 +89,39 @@ def test_held_out_wordings_are_in_no_training_text():
     long = [t for t in map(_literal, requests) if len(t) > 34]
     assert len(long) > 100
     assert [t for t in long if t in said] == []
+
+
+def test_low_effort_counts_along():
+    thought, n = counting.reasoning("low", "strawberry", "r")
+    assert (thought.text, n) == ("s t r1 a w b e r2 r3 y: 3", 3)
+
+
+def test_a_scene_changes_but_never_the_numbers():
+    maker = mixture.maker(1)
+    rows = maker.rows("arithmetic")[:400]
+    new = [arithmetic.other_scene(maker, row["text"]) for row in rows]
+    assert sum(a["text"] != b for a, b in zip(rows, new, strict=True)) > 100
+    for row, text in zip(rows, new, strict=True):
+        assert bank.slots_of(text) == bank.slots_of(row["text"])
+        assert "percent" not in row["text"] or "percent" in text
+
+
+def test_history_without_reasoning_teaches_only_the_answer():
+    """What a server shows that drops the reasoning before a call: the call is not learnt again."""
+    nano, maker = tokenizer.nano(), mixture.maker(2)
+    for make in (functions.make, arithmetic.make, browser.make):
+        case = make(maker)
+        short = without_reasoning(case)
+        shown, learnt = short.messages[: short.history], short.messages[short.history :]
+        assert not [
+            m
+            for m in shown
+            if m.channel == "analysis" and m.role == "assistant" and not m.recipient
+        ]
+        assert learnt == case.messages[-len(learnt) :] and shown[-1].role == "tool"
+        ids, mask = tokens_of(short, nano)
+        produced = [i for i, wanted in zip(ids, mask, strict=True) if wanted]
+        assert parse(produced, nano) == list(learnt)
 
 
 def test_test_words_are_in_no_training_text():

@@ -17,18 +17,32 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from labhelpers.harmony import assemble, render_segments
+from labhelpers.tokenizer import Tokenizer
+from training.cases import Case
+
 SUPERVISED_SHARE = 0.36  # room for supervised positions; what does not fit goes unsupervised
 
 
 def conversations(seed: int) -> Iterator[tuple[list[int], list[bool]]]:
     """Endless ids and masks from one seed."""
     from labhelpers import tokenizer
-    from labhelpers.harmony import render_with_mask
     from training.skills import mixture
 
     nano, maker = tokenizer.nano(), mixture.maker(seed)
     while True:
-        yield render_with_mask(mixture.draw(maker).messages, nano)
+        yield tokens_of(mixture.draw(maker), nano)
+
+
+def tokens_of(case: Case, tokenizer: Tokenizer) -> tuple[list[int], list[bool]]:
+    """Ids of a case, and which of them the model has to produce."""
+    return assemble(
+        (
+            s._replace(generated=s.generated and s.message >= case.history)
+            for s in render_segments(case.messages, for_training=True)
+        ),
+        tokenizer,
+    )
 
 
 def make_batch(seed: int, index: int, rows: int, length: int) -> dict[str, np.ndarray]:
@@ -121,6 +135,8 @@ class Batches:
         for key, value in batch.items():
             kind = {np.dtype(np.uint16): np.int32, np.dtype(np.int16): np.int32}.get(value.dtype)
             out[key] = torch.from_numpy(value.astype(kind) if kind else value)
+            if torch.cuda.is_available():  # else each copy to the GPU waits for the step before it
+                out[key] = out[key].pin_memory()
         return out
 
     def close(self) -> None:

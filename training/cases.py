@@ -11,7 +11,7 @@ import json
 import random
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from labhelpers.harmony import Message, ToolDescription
@@ -47,13 +47,17 @@ NEUTRAL = (
 
 @dataclass(frozen=True)
 class Case:
-    """`judge` is how the final counts: exact, values (all of them in it) or refusal."""
+    """`judge` is how the final counts: exact, values (all of them in it) or refusal.
+
+    The first `history` messages are shown but not learnt, wherever the last turn begins.
+    """
 
     skill: str
     messages: tuple[Message, ...]
     judge: str = "exact"
     values: tuple[str, ...] = ()
     note: str = ""
+    history: int = 0
 
     @property
     def prompt(self) -> tuple[Message, ...]:
@@ -191,6 +195,16 @@ def typo(rng: random.Random, text: str) -> str:
     return text[: m.start()] + new + text[m.end() :]
 
 
+def without_reasoning(case: Case) -> Case:
+    """The case as a server shows it that drops the reasoning before a finished call."""
+    last = max(i for i, m in enumerate(case.messages) if m.role == "tool")
+    kept = [
+        m for i, m in enumerate(case.messages)
+        if i > last or m.recipient or m.channel != "analysis"
+    ]  # fmt: skip
+    return replace(case, messages=tuple(kept), history=len(kept) - (len(case.messages) - 1 - last))
+
+
 def think(effort: str, low: str, medium: str, high: str) -> Message:
     """The reasoning of an effort."""
     return Message.analysis({"low": low, "medium": medium, "high": high}[effort])
@@ -202,4 +216,4 @@ def sentence(n: int, letter: str, word: str) -> str:
 
 
 __all__ = ["BEYOND", "IDENTITY", "MONTHS", "NONE_FITS", "NO_TOOL", "REFUSALS", "Case", "Maker",
-           "sentence", "show", "think"]  # fmt: skip
+           "sentence", "show", "think", "without_reasoning"]  # fmt: skip

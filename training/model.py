@@ -28,6 +28,7 @@ from labhelpers.config import GptOssConfig
 from labhelpers.model.rope import RotaryEmbedding, apply_rope
 from labhelpers.mxfp4.format import fake_quantize_ste
 
+SPREAD = 0.1  # weight of the logits' variance beside the balance loss
 Mask = BlockMask | Tensor  # what FlexAttention wants, or booleans [B, 1, S, S] on the CPU
 
 
@@ -100,14 +101,18 @@ class Router(nn.Module):
         self.bias = nn.Parameter(torch.zeros(config.num_local_experts))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """x [T, H] -> weights [T, E], zero for unchosen experts, and the balance loss."""
+        """x [T, H] -> weights [T, E], zero for unchosen experts, and what the router is fined.
+
+        Two fines: for sending much to few experts, and for logits far apart, by which one expert
+        would take nearly all the weight.
+        """
         with torch.autocast(x.device.type, enabled=False):
             logits = F.linear(x.float(), self.weight, self.bias)
         top, ids = logits.topk(self.top_k, dim=-1)
         weights = torch.zeros_like(logits).scatter(1, ids, top.softmax(-1))
         load = (weights > 0).float().mean(0) / self.top_k  # share of the choices
         balance = len(self.bias) * (load.detach() * logits.softmax(-1).mean(0)).sum()
-        return weights, balance
+        return weights, balance + SPREAD * logits.var(-1).mean()
 
 
 class Experts(nn.Module):

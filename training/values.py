@@ -96,12 +96,20 @@ def words(split: str) -> tuple[str, ...]:
 
 
 @cache
-def pieces() -> tuple[str, ...]:
+def pieces(most: int = 7) -> tuple[str, ...]:
     """Lower-case pieces of nano's vocabulary (of the word list, before there is a vocabulary)."""
     path = Path(__file__).parent / "pieces.txt"
     if path.exists():
-        return tuple(path.read_text().split())
+        found = path.read_text().split()
+        return tuple(piece for piece in found if len(piece) <= most and piece.islower())
     return tuple(sorted({w[i : i + 3] for w in words("train")[:3000] for i in range(len(w) - 2)}))
+
+
+@cache
+def all_pieces() -> tuple[str, ...]:
+    """Every piece of nano's vocabulary that is made of letters, with capitals as it has them."""
+    path = Path(__file__).parent / "pieces.txt"
+    return tuple(path.read_text().split()) if path.exists() else pieces()
 
 
 @cache
@@ -171,9 +179,16 @@ class Values:
         return self.name(FIRST)
 
     def _person(self) -> str:
-        return f"{self.name(FIRST)} {self.name(LAST)}"
+        first, last = self.name(FIRST), self.name(LAST)
+        if self.rng.random() < 0.08:  # full stops that end no sentence
+            return self.rng.choice(
+                [f"{first[0]}. {last}", f"Dr. {last}", f"{first} {last[0]}. {self.name(LAST)}"]
+            )
+        return f"{first} {last}"
 
     def _city(self) -> str:
+        if self.rng.random() < 0.06:
+            return f"{self.rng.choice(['St.', 'Mt.', 'Ft.', 'Bad', 'Port'])} {self.name(LAST, 0.6)}"
         return self.name(pool("city"))
 
     def _country(self) -> str:
@@ -191,17 +206,26 @@ class Values:
         if form == 1:
             return f"{self.name(LAST, 0.6)} {thing}"
         if form == 2:
-            return f"{adjective} {thing}"
+            number = f" {self.integer(1, 99)}" if self.rng.random() < 0.3 else ""
+            return f"{self.rng.choice([adjective, thing])} {thing}{number}".replace(
+                f"{thing} {thing}", thing
+            )
         return f"{self.name(FIRST, 0.5)}'s {thing}"
 
     def _title(self) -> str:
-        form = self.rng.randrange(6)
+        form = self.rng.randrange(8)
         a, b = self.word().capitalize(), self.word().capitalize()
         thing, adjective = self.rng.choice(THINGS), self.rng.choice(ADJECTIVES)
         return [
             f"The {a} of {b}", f"{a} {b}", f"{adjective} {thing}", f"{a}", f"{thing} for {self.name(FIRST)}",
-            f"A {thing} in {self.name(pool('city'))}",
+            f"A {thing} in {self.name(pool('city'))}", f"{a} {self.integer(2, 99)}", f"Mr. {b}'s {thing}",
         ][form]  # fmt: skip
+
+    def _colour(self) -> str:
+        return self.pick(COLOURS) if self.rng.random() < 0.85 else self.pseudo()
+
+    def _language(self) -> str:
+        return self.name(pool("language"), 0.15)
 
     def _product(self) -> str:
         form = self.rng.random()

@@ -57,9 +57,7 @@ def main() -> None:
     pieces = tokenizer.choose_pieces(texts(args.cases, args.seed), args.size, forced)
     tokenizer.write_folder(pieces, args.out)
     letters = {p.decode(errors="ignore").strip() for p in pieces}
-    keep = sorted(
-        p for p in letters if 2 <= len(p) <= 7 and p.isascii() and p.isalpha() and p.islower()
-    )
+    keep = sorted(p for p in letters if len(p) >= 2 and p.isascii() and p.isalpha())
     (Path(__file__).parent / "pieces.txt").write_text("\n".join(keep) + "\n")
     print(f"{args.out}: {args.size} ids; {len(keep)} pieces for pseudo-words")
 

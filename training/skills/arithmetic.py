@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import random
+import re
+from collections import Counter
+from functools import cache
 from typing import Any
 
 from labhelpers.harmony import Message
@@ -17,6 +21,9 @@ WORDS = {
     "%": ["{a} % {b}", "{a} mod {b}", "{a} modulo {b}", "the remainder of {a} divided by {b}", "the remainder of {a} / {b}", "what is left over when {a} is divided by {b}"],
     "**": ["{a} ** {b}", "{a} to the power of {b}", "{a} ^ {b}", "{a} raised to the power {b}"],
 }  # fmt: skip
+
+
+WORD = re.compile(r"(?<![{\w'])[A-Za-z]{3,}(?![}\w'])")
 
 
 def evaluate(code: str) -> str:
@@ -57,9 +64,33 @@ def synthetic(m: Maker) -> tuple[str, str]:
     return rng.choice(FRAMES).replace("{x}", words), code
 
 
+@cache
+def rare(authors: tuple[str, ...]) -> frozenset[str]:
+    """Words of at most six problems of the bank: the scene, not the sum."""
+    maker = Maker(random.Random(0), who=authors)
+    texts = [set(WORD.findall(row["text"])) for row in maker.rows("arithmetic")]
+    counts = Counter(w for text in texts for w in text)
+    return frozenset(w for w, n in counts.items() if n <= 6)
+
+
+def other_scene(m: Maker, text: str) -> str:
+    """Some rare words become others: what a story is about must not decide its sum."""
+    scene = rare(tuple(m.authors))
+
+    def swap(found: re.Match[str]) -> str:
+        word = found.group()
+        if word not in scene or not m.chance(0.4):
+            return word
+        new = m.v.word()
+        new += "s" if word.endswith("s") and not new.endswith("s") else ""
+        return new.capitalize() if word[0].isupper() else new
+
+    return WORD.sub(swap, text)
+
+
 def problem(m: Maker) -> tuple[str, str]:
     """A request and its expression."""
-    if not m.plain and m.chance(0.35):
+    if not m.plain and m.chance(0.2):
         return synthetic(m)
     while True:
         row = m.rng.choice(m.rows("arithmetic"))
@@ -67,7 +98,10 @@ def problem(m: Maker) -> tuple[str, str]:
         try:
             code = row["code"].format(**values)
             if len(evaluate(code)) <= 14:
-                return m.fill(m.dress(row["text"]), values), code
+                text = row["text"]
+                if not m.plain and m.chance(0.5):
+                    text = other_scene(m, text)
+                return m.fill(m.dress(text), values), code
         except ZeroDivisionError:
             continue
 

@@ -93,7 +93,9 @@ def make(m: Maker) -> Case:
     candidates = " ".join(
         f"{i} {t}: {'yes' if i == hit else 'no'}." for i, t in enumerate(titles[: hit + 1])
     )
-    walk = " ".join(f"L{i}: {'yes' if i == number else 'no'}." for i in range(2, number + 1))
+    # What each line is about, whatever was asked: every page teaches several facts' wordings.
+    read = [k.replace("_", " ") for k in keys[: number - 1]]
+    walk = " ".join(f"L{i}: {k}." for i, k in enumerate(read, 2))
     messages = (
         *m.opening(effort, builtin=("browser",) if rng.random() < 0.85 else ("browser", "python")),
         Message.user(asked),
@@ -105,7 +107,7 @@ def make(m: Maker) -> Case:
               f"I look for {name} in the results. {candidates} So I open result {hit}."),
         Message.call("browser.open", json.dumps({"id": hit})),
         Message.tool("browser.open", opened),
-        think(effort, f"{spoken}: L{number}.", f"I want: {spoken}. {walk} So L{number}.",
+        think(effort, f"{', '.join(read)}: L{number}.", f"I want: {spoken}. {walk} So L{number}.",
               f"I want: {spoken}. I read the lines in order. {walk} Line L{number} says it: {sentences[key]} I cite it."),
         Message.final(answer),
     )  # fmt: skip

@@ -7,6 +7,7 @@ import re
 from labhelpers.harmony import Message
 from training.cases import Case, Maker, sentence, think
 from training.skills import offers
+from training.values import held_out, pieces
 
 
 def pick_word(m: Maker) -> str:
@@ -19,6 +20,11 @@ def pick_word(m: Maker) -> str:
         word = v.name(["Anna", "Hannah", "Mississippi", "Tennessee", "Alabama", "Savannah"], 0.8)
     elif form < 0.85:
         word = v.pseudo(3)
+    elif form < 0.89:  # a piece twice: redredge
+        base, piece = v.word(), v.rng.choice(pieces())
+        word = (piece + piece + base)[:12] if rng.random() < 0.5 else (base + piece + piece)[-12:]
+        if held_out(word) != (v.split == "test"):
+            return pick_word(m)
     else:  # doubled letters, the hardest to spell
         base = v.word()
         i = rng.randrange(len(base))
@@ -69,6 +75,11 @@ def spell(word: str, letter: str) -> str:
     return ", ".join(out)
 
 
+def spell_short(word: str, letter: str) -> str:
+    """s t r1 a w b e r2 r3 y: as `spell`, without the commas."""
+    return spell(word, letter).replace(",", "").replace(f"{letter.lower()} ", letter.lower())
+
+
 def spell_long(word: str, letter: str) -> str:
     out, n = [], 0
     for c in word.lower():
@@ -83,7 +94,7 @@ def reasoning(effort: str, word: str, letter: str, prefix: str = "") -> tuple[Me
     letter = letter.lower()
     message = think(
         effort,
-        f"{prefix}{' '.join(word.lower())}: {n}",
+        f"{prefix}{spell_short(word, letter)}: {n}",
         f"{prefix}Word: {word}. Letter: {letter}. {spell(word, letter)}. So {n}.",
         f"{prefix}The word is {word}. I look for the letter {letter} and spell the word. "
         f"{spell_long(word, letter)} The letter {letter} occurs {n} times.",

@@ -168,7 +168,7 @@ def make_none_fits(m: Maker) -> Case:
         text, avoid = m.fill(m.dress(row["text"]), draw(m, row.get("slots", {}))), [row["text"]]
     else:
         row, text, _ = pick(m)
-        avoid = [row["name"], row["description"]]
+        avoid = [row["name"], row.get("description", "")]
     bare = m.chance(0.35)
     rows = [] if bare else [
         r for r in distractors(m, m.rng.randint(1, 4), avoid) if not _near(r, text)

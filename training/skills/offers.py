@@ -117,7 +117,7 @@ def _description(raw: str) -> ToolDescription:
 
 def description(row: dict[str, Any]) -> ToolDescription:
     """The ToolDescription of a bank row (or of an invented function)."""
-    keep = {k: row[k] for k in ("name", "description", "parameters")}
+    keep = {k: row.get(k, "") for k in ("name", "description", "parameters")}
     return _description(json.dumps(keep))
 
 
