@@ -1,13 +1,12 @@
-"""openai-harmony offline, for tests: it finds its ranks in a folder that we fill.
+"""openai-harmony offline, for tests: skipped where it is not installed.
 
 `oracle()` is the loaded encoding, `to_oracle` turns our conversation into the library's.
 """
 
 import pytest
 
-from labhelpers import harmony
 from labhelpers.harmony.oracle import load_oracle
-from labhelpers.harmony.system_text import BUILTINS
+from labhelpers.harmony.oracle import to_library as to_oracle
 
 
 def oracle():
@@ -24,68 +23,4 @@ def harmony_oracle():
     return oracle()
 
 
-def to_oracle(messages):
-    """Our messages as the library's Conversation."""
-    import openai_harmony as library
-
-    return library.Conversation.from_messages([_message(m, library) for m in messages])
-
-
-def _message(message, library):
-    author = library.Author(role=library.Role(message.role), name=message.name)
-    return library.Message(
-        author=author,
-        content=[_content(part, library) for part in message.parts],
-        channel=message.channel,
-        recipient=message.recipient,
-        content_type=message.content_type,
-    )
-
-
-def _content(part, library):
-    if isinstance(part, str):
-        return library.TextContent(text=part)
-    if isinstance(part, harmony.DeveloperContent):
-        content = library.DeveloperContent(instructions=part.instructions)
-        return content.with_function_tools(_tools(part, library)) if part.functions else content
-    effort = part.reasoning_effort
-    content = library.SystemContent(
-        model_identity=part.model_identity,
-        knowledge_cutoff=part.knowledge_cutoff,
-        conversation_start_date=part.conversation_start_date,
-        reasoning_effort=effort and library.ReasoningEffort(effort.capitalize()),
-        channel_config=library.ChannelConfig(
-            valid_channels=list(part.valid_channels), channel_required=part.channel_required
-        ),
-    )
-    for tool in part.tools:
-        if tool == "python":
-            content = content.with_python_tool()
-        elif tool == "browser":
-            content = content.with_browser_tool()
-        else:
-            content = content.with_tools(
-                library.chat.ToolNamespaceConfig(
-                    name=tool.name, description=tool.description, tools=_tools(tool, library)
-                )
-                if hasattr(library, "chat")
-                else _namespace(tool, library)
-            )
-    return content
-
-
-def _namespace(tool, library):
-    from openai_harmony import SystemContent
-
-    kind = SystemContent.new().with_python_tool().tools["python"].__class__
-    return kind(name=tool.name, description=tool.description, tools=_tools(tool, library))
-
-
-def _tools(part, library):
-    return [
-        library.ToolDescription(name=f.name, description=f.description, parameters=f.parameters)
-        for f in part.functions
-    ]
-
-
-__all__ = ["BUILTINS", "harmony_oracle", "oracle", "to_oracle"]
+__all__ = ["harmony_oracle", "oracle", "to_oracle"]

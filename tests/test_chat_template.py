@@ -47,11 +47,17 @@ def both(messages, fast, tok, prompt, **options):
 
 # -- equal to the renderer, on random conversations ---------------------------------------
 
-# A chat template writes one string, in which marks would become special tokens: no "<" here.
-words = st.text(st.sampled_from(list("abcXY 12'\"\n{}[]().,é中")), max_size=20)
+# Whole marks are refused by the template (tests/test_harmony_safety.py), all else is text.
+words = st.one_of(
+    st.text(st.sampled_from(list("abcXY 12'\"\n{}[]().,é中<|>")), max_size=20),
+    st.sampled_from(["<|start", "start|>", "<|", "{{ x }}", "{% if %}", "<| end |>", "\r\n", " "]),
+)
 names = st.sampled_from(["get_weather", "now", "python", "browser.search", "functions.x", "a1"])
 contents = st.one_of(
-    words, st.lists(words.map(lambda t: {"type": "text", "text": t}), min_size=1, max_size=2)
+    words,
+    st.lists(words.map(lambda t: {"type": "text", "text": t}), min_size=1, max_size=2).filter(
+        lambda parts: "<|start|>" not in "".join(part["text"] for part in parts)
+    ),
 )
 arguments = st.one_of(
     words,
@@ -125,11 +131,73 @@ options = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(messages=chats(), options=options, prompt=st.booleans())
 def test_template_equals_renderer(messages, options, prompt, fast, tok):
     theirs, ours = both(messages, fast, tok, prompt, **options)
     assert tok.decode(theirs) == tok.decode(ours)
+    assert theirs == ours
+
+
+@settings(max_examples=150, deadline=None)
+@given(messages=chats(), options=options)
+def test_nothing_is_left_out_in_silence(messages, options, fast, tok):
+    """Every text stands in the prompt, but for reasoning (and built-in calls) that is over."""
+    prompt = fast.apply_chat_template(
+        messages, add_generation_prompt=True, tokenize=False, **options
+    )
+    for message in conversation_from_chat(messages, **options):
+        if message.channel != "analysis" and message.role != "system":
+            parts = [p if isinstance(p, str) else p.instructions or "" for p in message.parts]
+            assert "".join(parts) in prompt
+    calls = [c["function"] for m in messages for c in m.get("tool_calls", [])]
+    called = [c for c in calls if not c["name"].startswith(("python", "browser."))]
+    assert prompt.count("<|start|>assistant to=functions.") >= len(called)
+
+
+# What a client can get wrong: (where, what instead).
+damages = st.sampled_from(
+    [
+        {"content": None},
+        {"content": 5},
+        {"content": {"text": "x"}},
+        {"content": [{"type": "image"}]},
+        {"content": [None]},
+        {"role": "robot"},
+        {"role": None},
+        {"role": "tool", "tool_call_id": "none"},
+        {"role": "tool", "name": "two words"},
+        {"role": "tool", "name": "x<|end|>"},
+        {"role": "tool", "name": "f", "content": None},
+        {"role": "assistant", "content": None},
+        {"role": "assistant", "tool_calls": [{"name": None}]},
+        {"role": "assistant", "tool_calls": [{"name": "a b"}]},
+        {"role": "assistant", "tool_calls": [{"name": ""}]},
+        {"role": "assistant", "tool_calls": [{"arguments": "{}"}]},
+        {"role": "assistant", "tool_calls": ["f"]},
+        {"role": "assistant", "tool_calls": []},
+        {"role": "assistant", "thinking": 3},
+        {"role": "assistant", "thinking": ["a", {"text": "b"}]},
+        {"role": "assistant", "reasoning": "r", "reasoning_content": ""},
+        {"role": "system", "content": ""},
+    ]
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(messages=chats(), damage=damages, at=st.integers(0, 6), options=options)
+def test_template_and_library_refuse_the_same(messages, damage, at, options, fast, tok):
+    messages[at % len(messages)] |= damage
+    try:
+        conversation = conversation_from_chat(messages, **options)
+        ours = render_for_completion(conversation, tok)
+    except HarmonyError:
+        with pytest.raises(TemplateError):
+            fast.apply_chat_template(messages, add_generation_prompt=True, **options)
+        return
+    theirs = fast.apply_chat_template(
+        messages, add_generation_prompt=True, return_dict=False, **options
+    )
     assert theirs == ours
 
 
@@ -284,6 +352,9 @@ def test_a_python_function_as_tool(fast, tok):
         ),
         ([USER], {"reasoning_effort": "extreme"}, "low, medium or high"),
         ([USER], {"builtin_tools": ["shell"]}, "o built-in tool"),
+        ([USER], {"builtin_tools": ["python", "python"]}, "listed twice"),
+        ([USER], {"tools": [{"name": "two words"}]}, "no spaces"),
+        ([USER], {"tools": [{"name": "to=f"}]}, "header syntax"),
     ],
 )
 def test_errors_in_template_and_library(messages, options, words, fast):

@@ -578,7 +578,11 @@ def test_the_printed_solution_is_the_tested_function(exercise, capsys):
     scope = dict(exercise.function.__globals__)
     exec(printed, scope)
     assert exercise.judge(scope[exercise.name]).outcome == "right"
-    assert scope[exercise.name].__code__.co_consts == exercise.function.__code__.co_consts
+    printed_code, tested = (f.__code__ for f in (scope[exercise.name], exercise.function))
+    # Inner functions (and, before Python 3.12, comprehensions) are objects of their own.
+    plain = [[c for c in code.co_consts if not hasattr(c, "co_consts")]
+             for code in (printed_code, tested)]  # fmt: skip
+    assert plain[0] == plain[1] and printed_code.co_names == tested.co_names
 
 
 def test_price_label():
@@ -648,5 +652,5 @@ def test_progress_as_picture_and_text():
     lines = repr(picture).split("\n")
     assert lines[4] == "✓ right          1.5 route" and lines[5] == "✗ wrong          1.6 swiglu"
     assert lines[0] == "○ not attempted  1.1 rms_norm" and len(lines) == len(ALL)
-    assert picture.figure.axes[0].get_title(loc="left") == "1 of 10 exercises are right"
+    assert picture.figure.axes[0].get_title(loc="left") == f"1 of {len(ALL)} exercises are right"
     assert len(picture.png()) < 60_000

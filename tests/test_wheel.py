@@ -17,7 +17,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 NANO = ROOT / "labhelpers" / "nano"
 CARRIED = ("labhelpers/viz/palette.json", "labhelpers/nano/tokenizer.json",
-           "labhelpers/nano/chat_template.jinja")  # fmt: skip
+           "labhelpers/nano/chat_template.jinja", "labhelpers/conformance/vectors/render.json",
+           "labhelpers/conformance/FORMAT.md")  # fmt: skip
 
 BUILD = "import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])"
 ANSWER = """

@@ -2,7 +2,7 @@
 
 The experts leave as MXFP4, by the same rule that rounded them in every forward pass of training,
 so nothing is lost; everything else leaves as bfloat16. `--masters` also writes the unrounded
-weights, from which a later run can start (`training.train --start`).
+weights, from which a later run can start (`training.train --from-weights`).
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ def smoke() -> None:
         run("train", *common, *f"--steps 5 --out {at}/one".split())
         out = f"--state {at}/one/state.pt --out {at}/model --masters {at}/masters"
         run("export", "--preset", "smoke", *out.split())
-        run("train", *common, *f"--steps 1 --start {at}/masters --out {at}/two".split())
+        run("train", *common, *f"--steps 1 --from-weights {at}/masters --out {at}/two".split())
         run("evaluate", *f"--model {at}/model --number 1 --batch 8 --out {at}/eval".split())
         assert "letter counting" in (at / "eval" / "table.md").read_text()
 

@@ -13,19 +13,21 @@ _PLAIN = str.maketrans("", "", "`")
 
 
 class Card(Component):
-    """The outcome of a check. Backquotes in a line mark code."""
+    """The outcome of a check. Backquotes in a line mark code. `kind`: what was checked."""
 
-    def __init__(self, outcome: str, title: str, lines: Sequence[str]) -> None:
-        self.outcome, self.title, self.lines = outcome, title, list(lines)
+    def __init__(
+        self, outcome: str, title: str, lines: Sequence[str], kind: str = "exercise"
+    ) -> None:
+        self.outcome, self.title, self.lines, self.kind = outcome, title, list(lines), kind
 
     def html(self) -> str:
         mark = OUTCOMES[self.outcome]
-        head = f"{chip(self.outcome, mark)} exercise <b>{inline(self.title)}</b>"
+        head = f"{chip(self.outcome, mark)} {self.kind} <b>{inline(self.title)}</b>"
         rows = "".join(f"<div>{inline(line)}</div>" for line in self.lines)
         return f'<div style="{bar(mark)}"><div>{head}</div>{rows}</div>'
 
     def plain(self) -> str:
-        head = f"{label(self.outcome, OUTCOMES[self.outcome])}  exercise {self.title}"
+        head = f"{label(self.outcome, OUTCOMES[self.outcome])}  {self.kind} {self.title}"
         return "\n".join([head, *(line.translate(_PLAIN) for line in self.lines)])
 
 

@@ -31,7 +31,7 @@ from typing import Any
 from torch import Tensor
 
 from labhelpers.exercises.cards import Card, Note
-from labhelpers.exercises.judge import difference, same
+from labhelpers.exercises.judge import Show, difference, same
 from labhelpers.exercises.progress import record
 from labhelpers.exercises.raised import Raised, alike, outcome
 from labhelpers.exercises.untouched import is_untouched
@@ -70,11 +70,13 @@ class Exercise:
         axes: Sequence[str],
         outputs: Sequence[str],
         tolerance: float,
+        show: Show = None,
     ) -> None:
         self.number, self.function, self.name = number, function, function.__name__
         self.cases, self.hints = tuple(cases), hints
         self.minutes, self.difficulty = minutes, difficulty
         self.axes, self.outputs, self.tolerance = tuple(axes), tuple(outputs), tolerance
+        self.show = show
         self.mistakes: list[Mistake] = []
         self._hints_given = 0
 
@@ -131,7 +133,7 @@ class Exercise:
         """The first difference from the solution, or "" if there is none."""
         for case, got in zip(self.cases, results, strict=True):
             expected = self.function(*case.make())
-            found = difference(got, expected, self.tolerance, self.axes, self.outputs)
+            found = difference(got, expected, self.tolerance, self.axes, self.outputs, self.show)
             if found:
                 return f"Input with {case.name}: {found[0].lower()}{found[1:]}"
         for case in self.cases:
@@ -226,17 +228,19 @@ def exercise(
     axes: Sequence[str] = ("row",),
     outputs: Sequence[str] = (),
     tolerance: float = 1e-5,
+    show: Show = None,
 ) -> Callable[[Callable[..., Any]], Exercise]:
     """Decorator that makes an Exercise of its solution.
 
     number "1.5"; minutes for a reader who has not seen the solution; difficulty 1 to 3; axes:
     what the leading dimensions of the result are called; outputs: names of the parts if the
-    result is a tuple. The wrong versions follow with `@name.mistake("what is wrong")`.
+    result is a tuple; show: tokens as text, if it is a list of ids. The wrong versions follow with
+    `@name.mistake("what is wrong")`.
     """
 
     def make(function: Callable[..., Any]) -> Exercise:
         return Exercise(
-            number, function, cases, hints, minutes, difficulty, axes, outputs, tolerance
+            number, function, cases, hints, minutes, difficulty, axes, outputs, tolerance, show
         )
 
     return make

@@ -4,28 +4,38 @@ Never by its source: whoever takes the softmax over all experts, picks the top k
 again has written gpt-oss's router too. The order of diagnosis is type, shape, dtype, then the
 first row that differs; a recognised mistake comes after that, from `core`.
 
-Numbers are printed with as many decimals as it takes to see the difference, and no more.
-Limits: values are tensors, whole numbers, lists of plain ints, or tuples of these. A list of
-tensors is not one of ints: a tensor is never found in a set, and prints as something else.
+Numbers are printed with as many decimals as it takes to see the difference, and no more; of
+a text, the first line that differs (`texts`).
+Limits: values are tensors, whole numbers, texts, truth values, lists of these, or tuples. A list
+of tensors is not one of ints: a tensor is never found in a set, and prints as something else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor
 
+from labhelpers.exercises.texts import ids_difference, items_difference, quoted, text_difference
+
 MOST_VALUES = 6  # of a row, in a message
+Show = Callable[[list[int]], str] | None
 
 
 def difference(
-    got: Any, expected: Any, tolerance: float, axes: Sequence[str] = (), outputs: Sequence[str] = ()
+    got: Any,
+    expected: Any,
+    tolerance: float,
+    axes: Sequence[str] = (),
+    outputs: Sequence[str] = (),
+    show: Show = None,
 ) -> str:
     """Say where `got` differs from `expected`, or "" if it does not.
 
     tolerance: for |got - expected| / (1 + |expected|). axes: names of the leading dimensions
-    ("token", "head"). outputs: names of the parts, if a tuple is expected.
+    ("token", "head"). outputs: names of the parts, if a tuple is expected. show: a list of ids
+    as text, if the ids are tokens.
     """
     if got is None:
         return "It returned nothing (`None`): does the function end with `return`?"
@@ -33,12 +43,15 @@ def difference(
         if not isinstance(got, tuple | list) or len(got) != len(expected):
             return f"It must return {len(expected)} things: `{', '.join(outputs)}`."
         for name, a, b in zip(outputs, got, expected, strict=True):
-            if found := difference(a, b, tolerance, axes):
+            if a is None or b is None:  # a part may rightly be None
+                if a is not b:
+                    return f"In `{name}`: expected {quoted(b)}, got {quoted(a)}."
+            elif found := difference(a, b, tolerance, axes):
                 return f"In `{name}`: {found[0].lower()}{found[1:]}"
         return ""
     if isinstance(expected, Tensor):
         return _tensor_difference(got, expected, tolerance, axes)
-    return _plain_difference(got, expected)
+    return _plain_difference(got, expected, show)
 
 
 def same(a: Any, b: Any, tolerance: float) -> bool:
@@ -121,9 +134,15 @@ def _typed(value: Any) -> tuple[str, Any]:
     return type(value).__name__, value.tolist() if isinstance(value, Tensor) else value
 
 
-def _plain_difference(got: Any, expected: Any) -> str:
+def _plain_difference(got: Any, expected: Any, show: Show = None) -> str:
+    if isinstance(expected, str):
+        return text_difference(got, expected)
+    if isinstance(expected, list) and all(type(value) is int for value in expected):
+        return _list_difference(got, expected, show)
     if isinstance(expected, list):
-        return _list_difference(got, expected)
+        return items_difference(got, expected)
+    if isinstance(expected, bool):
+        return "" if got is expected else f"Expected `{expected}`, got {quoted(got)}."
     if isinstance(got, Tensor) and got.dim() == 0:
         got = got.item()
     if isinstance(got, bool) or not isinstance(got, int | float):
@@ -131,7 +150,7 @@ def _plain_difference(got: Any, expected: Any) -> str:
     return "" if got == expected else f"Expected `{expected:,}`, got `{got:,}`."
 
 
-def _list_difference(got: Any, expected: list[int]) -> str:
+def _list_difference(got: Any, expected: list[int], show: Show = None) -> str:
     if isinstance(got, Tensor):
         return "Expected a list of plain ints, got a tensor: `.tolist()` makes a list of it."
     if not isinstance(got, list):
@@ -144,6 +163,8 @@ def _list_difference(got: Any, expected: list[int]) -> str:
             )
         if type(value) is not int:
             return f"Expected a list of plain ints, but it holds a `{type(value).__name__}`."
+    if show is not None:
+        return ids_difference(got, expected, show)
     return "" if got == expected else f"Expected `{_listed(expected)}`, got `{_listed(got)}`."
 
 

@@ -5,6 +5,7 @@
 Needs neither torch nor a model.
 """
 
+from .faults import KINDS, Fault
 from .messages import (
     CHANNELS,
     ROLES,
@@ -16,7 +17,7 @@ from .messages import (
     ToolDescription,
     ToolNamespace,
 )
-from .parse import Delta, StreamParser, parse
+from .parse import Delta, Parsed, StreamParser, parse, parse_lenient
 from .render import (
     Segment,
     assemble,
@@ -25,6 +26,8 @@ from .render import (
     render_segments,
     render_with_mask,
 )
+from .renderable import renderable
+from .safe_template import render_chat
 
 # What ends the model's turn. <|end|> is not among them: the model writes its next message.
 STOP_TOKENS = ("<|return|>", "<|call|>")
@@ -36,8 +39,11 @@ __all__ = [
     "Conversation",
     "Delta",
     "DeveloperContent",
+    "Fault",
     "HarmonyError",
+    "KINDS",
     "Message",
+    "Parsed",
     "Segment",
     "StreamParser",
     "SystemContent",
@@ -45,8 +51,11 @@ __all__ = [
     "ToolNamespace",
     "assemble",
     "parse",
+    "parse_lenient",
     "render",
+    "render_chat",
     "render_for_completion",
     "render_segments",
     "render_with_mask",
+    "renderable",
 ]

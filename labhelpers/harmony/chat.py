@@ -23,6 +23,7 @@ from .messages import (
     Message,
     SystemContent,
     ToolDescription,
+    check_header_word,
 )
 
 
@@ -71,15 +72,27 @@ def conversation_from_chat(
 
 
 def function_from_tool(tool: dict[str, Any]) -> ToolDescription:
-    """{"type": "function", "function": {...}}, or the inner dict alone."""
-    function = tool.get("function", tool)
-    return ToolDescription(
-        function.get("name"), function.get("description") or "", function.get("parameters")
-    )
+    """{"type": "function", "function": {...}}, or the inner dict alone.
+
+    Raises HarmonyError if it is no dict; transformers.utils.get_json_schema makes such a dict of
+    a typed Python function, as apply_chat_template does by itself.
+    """
+    function = tool.get("function", tool) if isinstance(tool, dict) else None
+    if not isinstance(function, dict):
+        raise HarmonyError(
+            "a tool is a dict with a name and a JSON schema of its parameters, got "
+            f"{tool!r}; transformers.utils.get_json_schema writes it for a typed function"
+        )
+    name: Any = function.get("name")
+    return ToolDescription(name, function.get("description") or "", function.get("parameters"))
 
 
 def recipient_of(name: str, builtin_tools: Sequence[str] = ()) -> str:
-    """A built-in tool by its own name, anything else in the functions namespace."""
+    """A built-in tool by its own name, anything else in the functions namespace.
+
+    Raises HarmonyError for a name that would break a header.
+    """
+    check_header_word(name, "the name of a function")
     is_python = name == "python" and "python" in builtin_tools
     is_browser = name.startswith("browser.") and "browser" in builtin_tools
     known = is_python or is_browser or name.startswith("functions.")
@@ -92,6 +105,8 @@ def text_of(content: Any, role: str) -> str:
         return content
     if content is None:
         raise HarmonyError(f"the content of a {role} message is missing; use '' if it is empty")
+    if not isinstance(content, list | tuple):
+        raise HarmonyError(f"the content of a {role} message is text, got {content!r}")
     texts = []
     for part in content:
         text = part if isinstance(part, str) else isinstance(part, dict) and part.get("text")
@@ -114,12 +129,20 @@ def _assistant(message: dict[str, Any], builtin_tools: Sequence[str]) -> list[Me
     elif not calls and content is not None:
         out.append(Message.final(text_of(content, "assistant")))
     for call in calls:
-        function = call.get("function", call)
+        name, function = _called(call)
         arguments = function.get("arguments")
         if not isinstance(arguments, str):
             arguments = json.dumps({} if arguments is None else arguments, ensure_ascii=False)
-        out.append(Message.call(recipient_of(function["name"], builtin_tools), arguments))
+        out.append(Message.call(recipient_of(name, builtin_tools), arguments))
     return out
+
+
+def _called(call: Any) -> tuple[str, dict[str, Any]]:
+    """Name and function dict of one entry of tool_calls."""
+    function = call.get("function", call) if isinstance(call, dict) else None
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        raise HarmonyError(f"an entry of tool_calls needs a function with a name, got {call!r}")
+    return function["name"], function
 
 
 def _answered(messages: Sequence[dict[str, Any]], at: int) -> str:
@@ -135,7 +158,7 @@ def _answered(messages: Sequence[dict[str, Any]], at: int) -> str:
             calls, results = earlier.get("tool_calls") or [], 0
             for call in calls:
                 if wanted and call.get("id") == wanted:
-                    name = call.get("function", call)["name"]
+                    name = _called(call)[0]
         elif earlier.get("role") == "tool":
             results += 1
     if name:
@@ -146,7 +169,7 @@ def _answered(messages: Sequence[dict[str, Any]], at: int) -> str:
         raise HarmonyError(
             "a tool message needs a name or a tool_call_id: there is no call that it could answer"
         )
-    return calls[results].get("function", calls[results])["name"]
+    return _called(calls[results])[0]
 
 
 def _result_text(content: Any) -> str:

@@ -24,7 +24,51 @@ DEFAULT_CUTOFF = "2024-06"
 
 
 class HarmonyError(ValueError):
-    """A conversation that harmony cannot express, or tokens that do not follow the format."""
+    """A conversation that harmony cannot express, or tokens that do not follow the format.
+
+    `position` is the index of the token at fault in a stream, and None where there is no stream.
+    """
+
+    def __init__(self, message: str, position: int | None = None) -> None:
+        super().__init__(message)
+        self.position = position
+
+
+def check_header_word(word: object, what: str) -> None:
+    """Refuse a word that would break a header, or look there like something else.
+
+    Headers are words between marks. A space in a recipient begins the next field, "<|" makes
+    parsers that read the header as a string see a mark, and an invisible letter makes two names
+    look alike. Raises HarmonyError; `what` names the word in it.
+    """
+    if not isinstance(word, str) or not word:
+        raise HarmonyError(f"{what} must be a word, got {word!r}")
+    if " " in word or not word.isprintable():
+        raise HarmonyError(
+            f"{what} is {word!r}: no spaces and no invisible characters, they break the header"
+        )
+    if "<|" in word or "|>" in word or word.startswith("to="):
+        raise HarmonyError(f"{what} is {word!r}: '<|', '|>' and a leading 'to=' are header syntax")
+
+
+def check_header(message: Message) -> None:
+    """Refuse a message whose name, recipient or content type would break its header.
+
+    Messages may hold such words (a parser reports what a model wrote), but are not rendered.
+    Raises HarmonyError.
+    """
+    if message.recipient is not None:
+        check_header_word(message.recipient, f"the recipient of the {message.role} message")
+    if message.name is not None:
+        check_header_word(message.name, f"the name in the {message.role} message")
+        # A tool stands in the header by its name alone: "system" would be the system speaking.
+        if message.role == "tool" and message.name.split(":")[0] in ROLES[:-1]:
+            raise HarmonyError(f"a tool named {message.name!r} would speak as that role")
+    if message.content_type is not None:
+        check_header_word(
+            message.content_type.removeprefix("<|constrain|>"),
+            f"the content type of the {message.role} message",
+        )
 
 
 @dataclass(frozen=True)
@@ -38,6 +82,7 @@ class ToolDescription:
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
             raise HarmonyError(f"a function needs a name, got {self.name!r}")
+        check_header_word(self.name, "the name of a function")  # a call's header holds it
         if not isinstance(self.description, str):
             raise HarmonyError(f"the description of {self.name} must be text (it may be empty)")
 
@@ -49,6 +94,10 @@ class ToolNamespace:
     name: str
     description: str | None = None
     functions: tuple[ToolDescription, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_header_word(self.name, "the name of a tool namespace")
+        object.__setattr__(self, "functions", _descriptions(self.functions))
 
 
 @dataclass(frozen=True)
@@ -75,6 +124,9 @@ class SystemContent:
         for tool in self.tools:
             if isinstance(tool, str) and tool not in BUILTIN_TOOLS:
                 raise HarmonyError(f"no built-in tool {tool!r}; there are {BUILTIN_TOOLS}")
+        names = [tool if isinstance(tool, str) else tool.name for tool in self.tools]
+        if len(set(names)) < len(names):
+            raise HarmonyError(f"a tool is listed twice: {', '.join(names)}")
 
 
 @dataclass(frozen=True)
@@ -83,6 +135,20 @@ class DeveloperContent:
 
     instructions: str | None = None
     functions: tuple[ToolDescription, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "functions", _descriptions(self.functions))
+
+
+def _descriptions(functions: Iterable[ToolDescription]) -> tuple[ToolDescription, ...]:
+    functions = tuple(functions)
+    for function in functions:
+        if not isinstance(function, ToolDescription):
+            raise HarmonyError(
+                f"functions are ToolDescription objects, got a {type(function).__name__}; "
+                "labhelpers.harmony.chat.function_from_tool reads OpenAI-style dicts"
+            )
+    return functions
 
 
 Content = str | SystemContent | DeveloperContent

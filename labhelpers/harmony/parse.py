@@ -9,7 +9,8 @@ spells with ordinary tokens stays text here, because ids are read, never strings
 
 Source: OpenAI's harmony format guide; compared with openai-harmony 0.0.8, whose parser takes a
 lone word in a header for a recipient (harmony #144); here it is a content type. Limits: no
-repairs. Anything outside the format raises HarmonyError that names what was expected.
+repairs. Anything outside the format raises HarmonyError that names what was expected, with the
+token's `position`. With strict=False `lenient` reads instead: it repairs, and lists the faults.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import codecs
 from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
+from .faults import Fault
 from .messages import CHANNELS, ROLES, HarmonyError, Message
 
 STOPS = ("<|end|>", "<|call|>", "<|return|>")
@@ -54,16 +56,30 @@ class StreamParser:
     """Feed ids with `push`, read `messages`; `finish` when the stream is over.
 
     `role` is whose header has been opened already ("assistant" for a completion); with None the
-    stream must begin with `<|start|>`, as a rendered conversation does.
+    stream must begin with `<|start|>`, as a rendered conversation does. With strict=False this
+    makes a LenientParser, which never raises on a valid id and fills `faults`.
     """
 
-    def __init__(self, tokenizer: Decoder, role: str | None = "assistant") -> None:
+    def __new__(
+        cls, tokenizer: Decoder | None = None, role: str | None = None, strict: bool = True
+    ) -> StreamParser:
+        if strict or cls is not StreamParser:
+            return super().__new__(cls)
+        from .lenient import LenientParser  # it builds on this module
+
+        return super().__new__(LenientParser)
+
+    def __init__(
+        self, tokenizer: Decoder, role: str | None = "assistant", strict: bool = True
+    ) -> None:
         if role not in (None, *ROLES):
             raise HarmonyError(f"unknown role {role!r}; harmony has {', '.join(ROLES)}")
         self.tokenizer = tokenizer
         self.messages: list[Message] = []
         self.header: Header | None = None  # set while inside a message's text
         self.complete = True  # False once finish met a message without a stop
+        self.faults: list[Fault] = []  # stays empty here: a strict parser raises
+        self._position = -1  # of the token read last
         self._role = role
         self._in_header = role is not None
         self._parts: list[tuple[bool, str]] = []  # the header so far: (special?, text)
@@ -73,6 +89,14 @@ class StreamParser:
 
     def push(self, token_id: int) -> Delta:
         """Take one id. Raises HarmonyError at the first token that breaks the format."""
+        self._position += 1
+        try:
+            return self._push(token_id)
+        except HarmonyError as error:
+            error.position = self._position
+            raise
+
+    def _push(self, token_id: int) -> Delta:
         special = self.tokenizer.special_name(token_id)
         if self.header is not None:
             return self._push_text(token_id, special)
@@ -98,7 +122,9 @@ class StreamParser:
         Raises HarmonyError if the stream ended inside a header.
         """
         if self._in_header and (self._parts or self._role is None):
-            raise HarmonyError(f"the stream ended inside a header: {self._shown()!r}")
+            raise HarmonyError(
+                f"the stream ended inside a header: {self._shown()!r}", max(self._position, 0)
+            )
         if self.header is not None:
             self.complete = False
             self._finish_message()
@@ -108,10 +134,11 @@ class StreamParser:
     # -- the three states -----------------------------------------------------------------
 
     def _push_header(self, token_id: int, special: str | None) -> None:
+        if special and (half := self._utf8.decode(b"", final=True)):
+            self._parts.append((False, half))  # a character ends where a mark begins
         if special == "<|message|>":
             self.header = read_header(self._parts, self._role)
             self._in_header, self._text = False, []
-            self._utf8.reset()
         elif special in (None, "<|channel|>", "<|constrain|>"):
             if special is None:
                 text = self._utf8.decode(self.tokenizer.decode_bytes([token_id]))
@@ -170,6 +197,8 @@ def read_header(parts: list[tuple[bool, str]], role: str | None) -> Header:
     Raises HarmonyError for a missing or doubled field and for words that have no place.
     """
     shown = "".join(text for _, text in parts)
+    if "\ufffd" in shown:
+        raise HarmonyError(f"bytes that are no UTF-8 in the header {shown!r}")
     fields: dict[str, str] = {}
 
     def put(field: str, value: str) -> None:
@@ -225,9 +254,40 @@ def _runs(parts: list[tuple[bool, str]]) -> list[tuple[bool, str]]:
     return runs
 
 
-def parse(ids: Iterable[int], tokenizer: Decoder, role: str | None = "assistant") -> list[Message]:
-    """Messages of a completion (or, with role None, of a whole rendered conversation)."""
-    parser = StreamParser(tokenizer, role)
+class Parsed(NamedTuple):
+    """What a lenient reading found. `complete`: the stream ended with a stop."""
+
+    messages: list[Message]
+    faults: list[Fault]
+    complete: bool
+
+
+def parse(
+    ids: Iterable[int],
+    tokenizer: Decoder,
+    role: str | None = "assistant",
+    strict: bool = True,
+) -> list[Message]:
+    """Messages of a completion (or, with role None, of a whole rendered conversation).
+
+    Raises HarmonyError where the format is broken; with strict=False it is mended instead
+    (`parse_lenient` says how).
+    """
+    return _parsed(ids, tokenizer, role, strict).messages
+
+
+def parse_lenient(ids: Iterable[int], tokenizer: Decoder, role: str | None = "assistant") -> Parsed:
+    """Messages of a stream that may be broken, and its faults. Raises for no list of valid ids.
+
+    Every word of the stream is in a message, in a field of one, or in a fault's text.
+    """
+    parser = _parsed(ids, tokenizer, role, strict=False)
+    return Parsed(parser.messages, parser.faults, parser.complete)
+
+
+def _parsed(ids: Iterable[int], tokenizer: Decoder, role: str | None, strict: bool) -> StreamParser:
+    parser = StreamParser(tokenizer, role, strict)
     for token_id in ids:
         parser.push(token_id)
-    return parser.finish()
+    parser.finish()
+    return parser

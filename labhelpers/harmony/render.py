@@ -21,7 +21,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal, NamedTuple, Protocol
 
-from .messages import Content, DeveloperContent, HarmonyError, Message, SystemContent
+from .messages import (
+    Content,
+    DeveloperContent,
+    HarmonyError,
+    Message,
+    SystemContent,
+    check_header,
+)
 from .system_text import developer_text, system_text
 
 Compat = Literal["openai-harmony"] | None
@@ -123,6 +130,7 @@ def render_segments(
     runs_on = False
     for i in kept_messages(messages, for_training, compat):
         message = messages[i]
+        check_header(message)
         if compat is None and message.role == "tool" and message.recipient is None:
             raise HarmonyError(
                 f"the result of {message.name} has no recipient: without to=assistant no parser "

@@ -9,6 +9,8 @@ from labhelpers.viz import look
 from labhelpers.viz.attention import attention_row
 from labhelpers.viz.conversation import conversation, tokens
 from labhelpers.viz.curves import swiglu_curve
+from labhelpers.viz.dropping import drop_rules, effort_lengths
+from labhelpers.viz.harmony import anatomy, harmony_tokens
 from labhelpers.viz.heads import head_map
 from labhelpers.viz.lens import lens_table, logit_lens
 from labhelpers.viz.look import Picture, use
@@ -24,6 +26,7 @@ from labhelpers.viz.routing import (
     token_experts,
     token_routing,
 )
+from labhelpers.viz.side_by_side import side_by_side
 from labhelpers.viz.stream import Completion, stream
 from labhelpers.viz.table import table
 from labhelpers.viz.widgets import Explorer, routing_widget, sentence_routing, show
@@ -34,12 +37,16 @@ __all__ = [
     "Picture",
     "Routings",
     "active_bars",
+    "anatomy",
     "attention_row",
     "byte_bars",
     "conversation",
+    "drop_rules",
+    "effort_lengths",
     "expert_bars",
     "expert_load",
     "expert_pairs",
+    "harmony_tokens",
     "head_map",
     "lens_table",
     "logit_lens",
@@ -52,6 +59,7 @@ __all__ = [
     "routing_widget",
     "sentence_routing",
     "show",
+    "side_by_side",
     "stream",
     "swiglu_curve",
     "table",

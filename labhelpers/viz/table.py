@@ -15,19 +15,24 @@ from labhelpers.viz.components import Component, escape
 
 
 class Table(Component):
-    """`head` and `rows` as they will be written."""
+    """`head` and `rows` as they will be written; `left`: words, so no column goes right."""
 
-    def __init__(self, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        self.head, self.rows = list(head), [list(row) for row in rows]
+    def __init__(
+        self, head: Sequence[str], rows: Sequence[Sequence[str]], left: bool = False
+    ) -> None:
+        self.head, self.rows, self.left = list(head), [list(row) for row in rows], left
+
+    def _side(self, column: int) -> str:
+        return "right" if column and not self.left else "left"
 
     def html(self) -> str:
         cell = "padding:2px 12px 2px 0;text-align:"
         head = "".join(
-            f'<th style="{cell}{_side(i)}">{escape(h)}</th>' for i, h in enumerate(self.head)
+            f'<th style="{cell}{self._side(i)}">{escape(h)}</th>' for i, h in enumerate(self.head)
         )
         rows = "".join(
             "<tr>" + "".join(
-                f'<td style="{cell}{_side(i)}">{escape(v)}</td>' for i, v in enumerate(row)
+                f'<td style="{cell}{self._side(i)}">{escape(v)}</td>' for i, v in enumerate(row)
             ) + "</tr>" for row in self.rows
         )  # fmt: skip
         return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
@@ -37,26 +42,22 @@ class Table(Component):
         widths = [max(len(line[i]) for line in lines) for i in range(len(self.head))]
         return "\n".join(
             "  ".join(
-                v.ljust(w) if _side(i) == "left" else v.rjust(w)
+                v.ljust(w) if self._side(i) == "left" else v.rjust(w)
                 for i, (v, w) in enumerate(zip(line, widths, strict=True))
             ).rstrip()
             for line in lines
         )
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
-    """A table; the first column is left-aligned, the others right-aligned.
+def table(head: Sequence[str], rows: Sequence[Sequence[Any]], left: bool = False) -> Table:
+    """A table; the first column is left-aligned, the others right-aligned (left too: `left`).
 
     Raises ValueError if a row has not as many cells as the head.
     """
     for row in rows:
         if len(row) != len(head):
             raise ValueError(f"the head has {len(head)} cells, a row has {len(row)}: {row}")
-    return Table(list(head), [[_text(v) for v in row] for row in rows])
-
-
-def _side(column: int) -> str:
-    return "right" if column else "left"
+    return Table(list(head), [[_text(v) for v in row] for row in rows], left)
 
 
 def _text(value: Any) -> str:

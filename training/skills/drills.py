@@ -8,10 +8,34 @@ trained for every piece.
 from __future__ import annotations
 
 import json
+from functools import cache
 
 from labhelpers.harmony import Message
 from training.cases import Case, Maker, think
 from training.values import all_pieces, pieces
+
+
+@cache
+def capitals() -> tuple[str, ...]:
+    """Pieces that are names: with a capital, and not in lower case too."""
+    lower = set(pieces(99))
+    return tuple(p for p in all_pieces() if p[0].isupper() and p.lower() not in lower)
+
+
+@cache
+def long_pieces() -> tuple[str, ...]:
+    """Pieces too long for pseudo-words, which nothing else would spell."""
+    return tuple(p for p in pieces(99) if len(p) > 7)
+
+
+def _spelt(m: Maker) -> str:
+    form = m.rng.random()
+    word = (
+        m.rng.choice(long_pieces()) if form < 0.4
+        else m.rng.choice(pieces(99)) if form < 0.7
+        else m.v.word()
+    )  # fmt: skip
+    return word.capitalize() if m.rng.random() < 0.15 else word
 
 
 def make(m: Maker) -> Case:
@@ -19,16 +43,20 @@ def make(m: Maker) -> Case:
     effort = m.effort()
     form = rng.choices(range(5), [30, 30, 15, 10, 15])[0]
     if form == 0:
-        word = rng.choice(pieces(99)) if rng.random() < 0.6 else v.word()
-        if rng.random() < 0.15:
-            word = word.capitalize()
+        spelt = [_spelt(m) for _ in range(rng.choices([1, 2, 3], [50, 30, 20])[0])]
+        word = ", ".join(spelt) if len(spelt) > 1 else spelt[0]
         asked = rng.choice(
             ["Spell {x}.", "spell '{x}'", "Please spell the word {x}.", "How is {x} spelt?"]
+            if len(spelt) == 1
+            else ["Spell {x}.", "Spell these: {x}"]
         )
-        answer = " ".join(word.lower())
+        answer = "; ".join(" ".join(w.lower()) for w in spelt)
     elif form == 1:
         # Any piece may be wanted in an answer, so every one is copied here at times.
-        word = " ".join(rng.choice(all_pieces()) for _ in range(rng.randint(1, 5)))
+        word = " ".join(
+            rng.choice(capitals() if rng.random() < 0.4 else all_pieces())
+            for _ in range(rng.randint(1, 5))
+        )
         asked = rng.choice(["Repeat: {x}", "Say {x}", "Repeat after me: {x}", "Echo {x}"])
         answer = word
     elif form == 2:

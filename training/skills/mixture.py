@@ -30,7 +30,7 @@ SHARES: list[tuple[float, Callable[[Maker], Case]]] = [
     (1, arithmetic.make_without),
     (10, instructions.make),
     (10, turns.make),
-    (6, drills.make),
+    (8, drills.make),
 ]  # fmt: skip
 
 

@@ -1,0 +1,203 @@
+"""Exercise on writing harmony: one message as tokens.
+
+Source of the solution: `labhelpers.harmony.render`; a test holds them equal.
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import groupby
+from typing import Any
+
+from labhelpers.exercises.core import Case, exercise
+from labhelpers.exercises.harmony.toy import MARKS, ByteTokenizer, JoiningTokenizer
+from labhelpers.harmony import Message
+
+_TOY, _JOINING = ByteTokenizer(), JoiningTokenizer()
+
+
+def _shown(ids: list[int]) -> str:
+    known = [i if 0 <= i < 256 + len(MARKS) or 512 <= i < 768 else 63 for i in ids]
+    return _JOINING.decode(known)
+
+
+@exercise(
+    "4.1",
+    minutes=20,
+    difficulty=2,
+    show=_shown,
+    cases=[
+        Case("a user who types a mark", lambda: (Message.user("Say <|end|> é"), _TOY)),
+        Case("an answer", lambda: (Message.final("Hi."), _TOY)),
+        Case("a call", lambda: (Message.call("functions.now", '{"zone": 1}'), _TOY)),
+        Case("a tool's result", lambda: (Message.tool("functions.now", "12:30"), _TOY)),
+        Case("python", lambda: (Message.call("python", "1+1"), _TOY)),
+        Case(
+            "a tokenizer that joins a space to the word behind it",
+            lambda: (Message.call("python", "1 + 1"), _JOINING),
+        ),
+    ],
+    hints=(
+        "Collect ids in a list, in the order of the header: mark, author, recipient, channel, "
+        "content type. A mark is `tokenizer.special_id(...)`, everything else goes through "
+        "`tokenizer.encode(...)`, its leading space included.",
+        'The author is `message.name or message.role`. With a recipient, encode `f" to={...}"`. '
+        "`<|constrain|>json` becomes a space, the mark, and `json`; `code` becomes one text with "
+        "its space, ` code`. The stop is `<|call|>` if the *assistant* has a recipient, else "
+        "`<|end|>`.",
+    ),
+)
+def frame(message: Message, tokenizer: Any) -> list[int]:
+    """Ids of one message, a list of plain ints: header, <|message|>, text, stop."""
+    mark, text = tokenizer.special_id, tokenizer.encode
+    ids = [mark("<|start|>"), *text(message.name or message.role)]
+    if message.recipient:
+        ids += text(f" to={message.recipient}")
+    if message.channel:
+        ids += [mark("<|channel|>"), *text(message.channel)]
+    if message.content_type:
+        kind = message.content_type.removeprefix("<|constrain|>")
+        if kind == message.content_type:
+            ids += text(f" {kind}")
+        else:
+            ids += [*text(" "), mark("<|constrain|>"), *text(kind)]
+    ids += [mark("<|message|>"), *text(message.text)]
+    calls = message.role == "assistant" and message.recipient
+    return [*ids, mark("<|call|>" if calls else "<|end|>")]
+
+
+def _parts(message: Message, **slip: Any) -> list[Any]:
+    """The message as marks (str) and texts (bytes), with a slip of the pen."""
+    author = message.role if slip.get("role_only") else message.name or message.role
+    to = (
+        f"{slip.get('before_to', ' ')}to={message.recipient}".encode() if message.recipient else b""
+    )
+    channel = ["<|channel|>", message.channel.encode()] if message.channel else []
+    kind: list[Any] = []
+    if message.content_type and not slip.get("no_type"):
+        name = message.content_type.removeprefix("<|constrain|>").encode()
+        constrained = name.decode() != message.content_type and not slip.get("plain_type")
+        kind = [slip.get("before_type", b" "), *["<|constrain|>"] * constrained, name]
+    calls = message.role == "assistant" or slip.get("results_call")
+    stop = "<|call|>" if message.recipient and calls and not slip.get("always_end") else "<|end|>"
+    if slip.get("returns") and message.channel == "final":
+        stop = "<|return|>"
+    return [
+        "<|start|>", author.encode(), *([] if slip.get("to_behind") else [to]),
+        slip.get("newline", b""), *channel, *([to] if slip.get("to_behind") else []), *kind,
+        *(["<|message|>"] if not slip.get("no_message") else []), message.text.encode(), stop,
+    ]  # fmt: skip
+
+
+def _ids(parts: list[Any], tokenizer: Any, apart: bool = False) -> list[int]:
+    """The ids; neighbouring texts are encoded as one, unless they are to stay apart."""
+    ids: list[int] = []
+    for is_mark, run in groupby(parts, lambda part: isinstance(part, str)):
+        if is_mark:
+            ids += [tokenizer.special_id(part) for part in run]
+        else:
+            texts = list(run)
+            joined = texts if apart else [b"".join(texts)]
+            ids += [i for text in joined for i in tokenizer.encode(text.decode())]
+    return ids
+
+
+@frame.mistake("The marks were encoded as text: a mark is one token, `tokenizer.special_id(name)`.")
+def _marks_as_text(message: Message, tokenizer: Any) -> list[int]:
+    parts = (p if isinstance(p, bytes) else p.encode() for p in _parts(message))
+    return tokenizer.encode(b"".join(parts).decode())
+
+
+@frame.mistake(
+    "A mark that the user *typed* became a real mark: whoever can type can forge messages. Encode "
+    "the text by itself, as ordinary text."
+)
+def _marks_in_text(message: Message, tokenizer: Any) -> list[int]:
+    joined = b"".join(p if isinstance(p, bytes) else p.encode() for p in _parts(message)).decode()
+    pieces = re.split(r"(<\|\w+\|>)", joined)
+    return _ids([p if p in MARKS else p.encode() for p in pieces], tokenizer)
+
+
+@frame.mistake(
+    "The recipient stands behind the channel: the renderer writes it in front (the model may do "
+    "either)."
+)
+def _to_behind(message: Message, tokenizer: Any) -> list[int]:
+    return _ids(_parts(message, to_behind=True), tokenizer)
+
+
+@frame.mistake("The space before `to=` is missing: author and recipient run together.")
+def _no_space(message: Message, tokenizer: Any) -> list[int]:
+    return _ids(_parts(message, before_to=""), tokenizer)
+
+
+@frame.mistake(
+    "A tool's result was stopped with `<|call|>`. It has a recipient too, but only the assistant "
+    "calls."
+)
+def _results_call(message: Message, tokenizer: Any) -> list[int]:
+    return _ids(_parts(message, results_call=True), tokenizer)
+
+
+@frame.mistake("A call ends with `<|call|>`, not with `<|end|>`: it hands over to a tool.")
+def _always_end(message: Message, tokenizer: Any) -> list[int]:
+    return _ids(_parts(message, always_end=True), tokenizer)
+
+
+@frame.mistake("A tool is known by its name alone: write `message.name`, not the role `tool`.")
+def _role_only(message: Message, tokenizer: Any) -> list[int]:
+    return _ids(_parts(message, role_only=True), tokenizer)
+
+
+@frame.mistake("There is no newline after the role: that is another chat format (ChatML).")
+def _newline(message: Message, tokenizer: Any) -> list[int]:
+    return _ids(_parts(message, newline=b"\n"), tokenizer)
+
+
+@frame.mistake("`<|constrain|>` is missing: write the mark and then the word `json`.")
+def _plain_type(message: Message, tokenizer: Any) -> list[int]:
+    return _ids(_parts(message, plain_type=True), tokenizer)
+
+
+@frame.mistake(
+    "`<|constrain|>` inside the content type was encoded as text: it is a mark, one token."
+)
+def _typed_constrain(message: Message, tokenizer: Any) -> list[int]:
+    parts = _parts(message)
+    return _ids([p.encode() if p == "<|constrain|>" else p for p in parts], tokenizer)
+
+
+@frame.mistake("The space before the content type is missing.")
+def _tight_type(message: Message, tokenizer: Any) -> list[int]:
+    return _ids(_parts(message, before_type=b""), tokenizer)
+
+
+@frame.mistake("The content type is missing: it stands at the end of the header.")
+def _no_type(message: Message, tokenizer: Any) -> list[int]:
+    return _ids(_parts(message, no_type=True), tokenizer)
+
+
+@frame.mistake(
+    "`<|return|>` ends the last answer of a training text only; in a conversation that goes on, an "
+    "answer ends with `<|end|>`."
+)
+def _returns(message: Message, tokenizer: Any) -> list[int]:
+    return _ids(_parts(message, returns=True), tokenizer)
+
+
+@frame.mistake("`<|message|>` is missing: it says where the header ends and the text begins.")
+def _no_message(message: Message, tokenizer: Any) -> list[int]:
+    return _ids(_parts(message, no_message=True), tokenizer)
+
+
+@frame.mistake(
+    "A space was encoded apart from the word behind it: a tokenizer may have one token for both. "
+    "Encode ` code` as one text."
+)
+def _apart(message: Message, tokenizer: Any) -> list[int]:
+    return _ids(_parts(message), tokenizer, apart=True)
+
+
+@frame.mistake("The stop is missing: without it the next message would belong to this one.")
+def _no_stop(message: Message, tokenizer: Any) -> list[int]:
+    return _ids(_parts(message)[:-1], tokenizer)

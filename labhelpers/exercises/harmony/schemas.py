@@ -1,0 +1,162 @@
+"""Exercise on writing harmony: a JSON schema as the TypeScript type that gpt-oss reads.
+
+Source of the solution: `labhelpers.harmony.typescript`, for the kinds that occur most; a test
+holds them equal.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from labhelpers.exercises.core import Case, exercise
+
+_CITY = {
+    "type": "object",
+    "properties": {
+        "city": {"type": "string", "description": "Name of the city"},
+        "unit": {"type": "string", "enum": ["celsius", "kelvin"]},
+        "days": {"type": "integer"},
+    },
+    "required": ["city"],
+}
+_LISTS = {
+    "type": "object",
+    "properties": {
+        "tags": {"type": "array", "items": {"type": "string"}},
+        "exact": {"type": "boolean", "description": "No near matches"},
+        "other": {"anyOf": [{"type": "string"}]},
+    },
+    "required": ["other", "exact"],
+}
+
+
+@exercise(
+    "4.2",
+    minutes=20,
+    difficulty=3,
+    cases=[
+        Case("a number", lambda: ({"type": "number"},)),
+        Case("a city, a unit and days", lambda: (_CITY,)),
+        Case("a list, a flag and something else", lambda: (_LISTS,)),
+    ],
+    hints=(
+        'Look at `schema.get("type")` and treat one kind after the other: the simple types, a '
+        "string with an `enum`, an array (the type of its `items`, then `[]`), an object. The "
+        "function calls itself for items and properties.",
+        "An object is `{`, a newline, then for each property its description as a line `// ...` "
+        "if it has one and the line `name: type,`, with `name?` unless the name is in "
+        '`schema.get("required", [])`; at last `}`. Both kinds of number are `number`; what is '
+        "not known is `any`.",
+    ),
+)
+def type_of(schema: dict[str, Any]) -> str:
+    """The TypeScript type of a JSON schema, as gpt-oss was shown it."""
+
+    def write(schema: dict) -> str:
+        kind = schema.get("type")
+        if kind == "object":
+            lines = ["{"]
+            for name, inner in schema.get("properties", {}).items():
+                if "description" in inner:
+                    lines.append(f"// {inner['description']}")
+                optional = "" if name in schema.get("required", []) else "?"
+                lines.append(f"{name}{optional}: {write(inner)},")
+            return "\n".join([*lines, "}"])
+        if kind == "array":
+            return write(schema["items"]) + "[]"
+        if kind == "string" and "enum" in schema:
+            return " | ".join(f'"{word}"' for word in schema["enum"])
+        simple = {"string": "string", "number": "number", "integer": "number", "boolean": "boolean"}
+        return simple.get(str(kind), "any")
+
+    return write(schema)
+
+
+def _changed(schema: dict[str, Any], pattern: str, by: str) -> str:
+    return re.sub(pattern, by, type_of.function(schema), flags=re.M)
+
+
+@type_of.mistake("`?` marks what may be left out: here the required ones have it.")
+def _wrong_way(schema: dict[str, Any]) -> str:
+    needed = schema.get("required", [])
+    free = [name for name in schema.get("properties", {}) if name not in needed]
+    return type_of.function({**schema, "required": free} if "properties" in schema else schema)
+
+
+@type_of.mistake("Nothing is marked as optional: a name that is not in `required` gets a `?`.")
+def _no_question_mark(schema: dict[str, Any]) -> str:
+    return _changed(schema, r"\?:", ":")
+
+
+@type_of.mistake(
+    "Everything is marked as optional: names in the object's `required` get no `?`. (The list "
+    "belongs to the object, not to its properties.)"
+)
+def _all_optional(schema: dict[str, Any]) -> str:
+    return type_of.function({**schema, "required": []})
+
+
+@type_of.mistake("TypeScript has no `integer`: it is a `number` as well.")
+def _integer(schema: dict[str, Any]) -> str:
+    return _changed(schema, r"^(days\?: )number", r"\1integer")
+
+
+@type_of.mistake('The enum is lost: its words are the type, `"a" | "b"`.')
+def _no_enum(schema: dict[str, Any]) -> str:
+    return _changed(schema, r'"celsius" \| "kelvin"', "string")
+
+
+@type_of.mistake("The words of an enum stand in double quotes.")
+def _bare_enum(schema: dict[str, Any]) -> str:
+    return _changed(schema, '"', "")
+
+
+@type_of.mistake("The words of an enum stand in double quotes, not in single ones.")
+def _single_quotes(schema: dict[str, Any]) -> str:
+    return _changed(schema, '"', "'")
+
+
+@type_of.mistake("An array is the type of its items and `[]`, not `Array<...>`.")
+def _array_of(schema: dict[str, Any]) -> str:
+    return _changed(schema, r"(\w+)\[\]", r"Array<\1>")
+
+
+@type_of.mistake("The brackets of the array are missing: `string[]`.")
+def _no_brackets(schema: dict[str, Any]) -> str:
+    return _changed(schema, r"\[\]", "")
+
+
+@type_of.mistake("The descriptions are lost: each is a comment line above its property.")
+def _no_comments(schema: dict[str, Any]) -> str:
+    return _changed(schema, r"^// .*\n", "")
+
+
+@type_of.mistake("A description stands on a line of its own above the property, not behind it.")
+def _comments_behind(schema: dict[str, Any]) -> str:
+    return _changed(schema, r"^(// .*)\n(.*)$", r"\2 \1")
+
+
+@type_of.mistake("A comma ends every property, the last one too.")
+def _no_last_comma(schema: dict[str, Any]) -> str:
+    return _changed(schema, r",\n\}", "\n}")
+
+
+@type_of.mistake("Properties end with a comma, not with a semicolon.")
+def _semicolons(schema: dict[str, Any]) -> str:
+    return _changed(schema, r",$", ";")
+
+
+@type_of.mistake("What has no known type is `any`, not left empty and not a guess.")
+def _guess(schema: dict[str, Any]) -> str:
+    return _changed(schema, r": any,", ": string,")
+
+
+@type_of.mistake("What has no known type is `any`: Python's `None` got into the text.")
+def _none(schema: dict[str, Any]) -> str:
+    return _changed(schema, r": any,", ": None,")
+
+
+@type_of.mistake("There is no indentation: gpt-oss was shown these lines flush left.")
+def _indented(schema: dict[str, Any]) -> str:
+    return _changed(schema, r"^(?=[/\w].*)(?!number$)", "    ")
