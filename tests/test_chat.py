@@ -448,3 +448,14 @@ def test_a_text_that_turns_out_to_be_the_answer() -> None:
     list(chat.send("Hello!"))
     assert [e.message.text for e in chat.entries[1:]].count("Hi.") == 1
     assert chat.faults
+
+
+def test_a_broken_header_does_not_end_the_chat():
+    """What could not be rendered again is cut down, and the next turn is answered."""
+    invisible = "<channel>commentary to=functions.get\u200bweather <constrain>json<message>{}<call>"
+    chat = Chat(Scripted(invisible, ANSWER))
+    list(chat.send("Call something."))
+    (call,) = chat.pending
+    assert call.recipient == "functions.get"
+    list(chat.send_tool_result(call.recipient, "done"))
+    assert not chat.pending and chat.conversation.messages[-1].channel == "final"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from labhelpers.chat.backend import Ending, Piece
 from labhelpers.chat.notes import ending_note
-from labhelpers.harmony import Message
+from labhelpers.harmony import Message, renderable
 
 if TYPE_CHECKING:
     from labhelpers.tokenizer import Tokenizer
@@ -84,10 +84,11 @@ class Record:
     def _read_again(self, ending: Ending) -> None:
         """The parser's final messages in place of those that it gave on the way."""
         old = self.entries[self.first :]
-        if [e.message for e in old] == list(ending.messages or ()):
+        messages = [renderable(m) for m in ending.messages or ()]
+        if [e.message for e in old] == messages:
             return
         new = []
-        for message in ending.messages or ():
+        for message in messages:
             known = next((e for e in old if e.message.text == message.text), None)
             if known is not None:
                 old.remove(known)
@@ -98,6 +99,7 @@ class Record:
 
 
 def _entry(message: Message, tokens: int | None, partial: bool, note: str) -> Entry:
+    message = renderable(message)  # a header that the model broke must not end the chat
     if message.role != "assistant":
         said = f"The model wrote this in the name of the {message.role}; it will not see it again."
         return Entry(message, tokens, said, kept=False)
