@@ -106,6 +106,14 @@ def test_a_scene_changes_but_never_the_numbers():
         assert "percent" not in row["text"] or "percent" in text
 
 
+def test_a_models_code_is_read_and_never_run():
+    assert arithmetic.printed("print(round(250 * (100 + 8) / 100, 2))") == "270.0"
+    assert arithmetic.printed("print(2 - -3 ** 2)") == "11"
+    for code in ("print(open('x'))", "print(1", "1 + 1", "print(1 / 0)", "print(9 ** 9 ** 9)",
+                 "print(a)", "print('x' * 3)", "print(True + 1)"):  # fmt: skip
+        assert arithmetic.printed(code) is None, code
+
+
 def test_history_without_reasoning_teaches_only_the_answer():
     """What a server shows that drops the reasoning before a call: the call is not learnt again."""
     nano, maker = tokenizer.nano(), mixture.maker(2)

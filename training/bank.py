@@ -48,8 +48,18 @@ def table(name: str) -> dict[str, Any]:
 
 
 def held_out_author() -> str:
-    """The author who is never trained on."""
-    return (FOLDER / "held_out.txt").read_text().strip()
+    """The author who is never trained on, but whose failures were read between rounds."""
+    return (FOLDER / "held_out.txt").read_text().split()[0]
+
+
+def second_author() -> str:
+    """Another author never trained on, looked at once, when all was done."""
+    return (FOLDER / "held_out.txt").read_text().split()[1]
+
+
+def training_authors() -> list[str]:
+    """All others."""
+    return [a for a in authors() if a not in (held_out_author(), second_author())]
 
 
 def authors() -> list[str]:
@@ -78,8 +88,9 @@ def _bare(text: str) -> str:
 
 
 @cache
-def _held_out_texts() -> frozenset[str]:
-    rows = [r for rs in load(held_out_author()).values() for r in rs]
+def _texts(*who: str) -> frozenset[str]:
+    """Everything that these authors wrote, bare."""
+    rows = [r for author in who for rs in load(author).values() for r in rs]
     texts = [r.get("text") or r.get("question") for r in rows]
     texts += [c["text"] for r in rows for c in [*r.get("requests", []), *r.get("followups", [])]]
     return frozenset(_bare(t) for t in texts if t)
@@ -88,14 +99,33 @@ def _held_out_texts() -> frozenset[str]:
 @cache
 def load_for_training(author: str) -> dict[str, list[dict[str, Any]]]:
     """An author's rows less those that the held-out author wrote in the very same words."""
-    if author == held_out_author():
+    if author not in training_authors():
         raise ValueError(f"{author} is held out: never trained on")
+    return _without(load(author), _texts(held_out_author()))
+
+
+@cache
+def load_for_evaluation(author: str) -> dict[str, list[dict[str, Any]]]:
+    """A held-out author's rows; the second's less those that somebody else wrote in the same words.
+
+    For the first author training gives way, for the second, who came later, the evaluation does.
+    """
+    if author in training_authors():
+        raise ValueError(f"{author} is trained on")
+    if author == held_out_author():
+        return load(author)
+    return _without(load(author), _texts(*training_authors()))
+
+
+def _without(
+    bank: dict[str, list[dict[str, Any]]], texts: frozenset[str]
+) -> dict[str, list[dict[str, Any]]]:
+    """The rows whose words are not among `texts`."""
 
     def fresh(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         said = [(row, row.get("text") or row.get("question") or "") for row in rows]
-        return [row for row, text in said if _bare(text) not in _held_out_texts()]
+        return [row for row, text in said if _bare(text) not in texts]
 
-    bank = load(author)
     out = {name: fresh(rows) for name, rows in bank.items() if name != "functions"}
     functions = [
         {**row, "requests": fresh(row["requests"]), "followups": fresh(row["followups"])}

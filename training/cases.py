@@ -82,7 +82,7 @@ class Maker:
         self.rng, self.split = rng, split
         self.v = Values(rng, split)
         if who is None:
-            who = [a for a in bank.authors() if a != bank.held_out_author()]
+            who = bank.training_authors()
         self.authors = list(who)
         self.plain = split == "test"  # evaluation asks in the authors' own words
 
@@ -90,8 +90,9 @@ class Maker:
         """All rows of a file over the authors."""
         key = (name, tuple(self.authors))
         if key not in _ROWS:
+            trained = bank.training_authors()
             read = {
-                a: bank.load if a == bank.held_out_author() else bank.load_for_training
+                a: bank.load_for_training if a in trained else bank.load_for_evaluation
                 for a in self.authors
             }
             _ROWS[key] = [r for a in self.authors for r in read[a](a).get(name, [])]
@@ -103,6 +104,10 @@ class Maker:
         if key not in _ROWS:
             _ROWS[key] = self.rows(name, lambda r: r[field] == value)
         return _ROWS[key]
+
+    def keys(self, name: str, field: str, wanted: Iterable[str]) -> list[str]:
+        """The wanted keys that have rows (of a second author few may be left)."""
+        return [key for key in wanted if self.keyed(name, field, key)]
 
     def chance(self, p: float) -> bool:
         return self.rng.random() < p

@@ -55,6 +55,7 @@ ROWS = (
     ("calls of functions unseen in training", "functions", "calls"),
     ("everyday requests", "everyday", "calls"),
     ("python code", "python", "calls"),
+    ("- or other code that prints the same", "python", "prints"),
     ("- answer equal to the output", "python", "final"),
     ("browser: search, open, cite", "browser", "all"),
     ("questions about the course", "course", "all"),
@@ -76,8 +77,9 @@ def _talk_with_tools(m: Maker) -> Case:
 
 def cases(column: str, number: int, seed: int = 7) -> list[tuple[str, Case]]:
     """The cases of a column, the same on every run."""
-    fresh = column == "fresh"
-    who = [bank.held_out_author()] if fresh else None
+    held_out = {"fresh": bank.held_out_author(), "second": bank.second_author()}
+    fresh = column in held_out
+    who = [held_out[column]] if fresh else None
     out = []
     for skill, make in SKILLS.items():
         m = Maker(random.Random(f"{seed}{column}{skill}"), "test", who)
@@ -118,6 +120,7 @@ class Run:
         self.results = [m for m in case.turn if m.role == "tool"]
         self.done = self.parsed = False
         self.calls_right = True
+        self.prints_right = False  # a wrong call that yet prints what the right one does
         self.final: bool | None = None
         self.made_call = False
         self.analysis_tokens = 0
@@ -153,6 +156,10 @@ class Run:
             self.made_call = True
             done = self.calls_made() - 1
             if done >= len(self.calls) or not call_right(self.calls[done], last):
+                wanted = (
+                    arithmetic.printed(self.calls[done].text) if done < len(self.calls) else None
+                )
+                self.prints_right = wanted is not None and arithmetic.printed(last.text) == wanted
                 self.done, self.calls_right = True, False
                 return
             self.conversation.append(self.results[done])
@@ -167,6 +174,8 @@ class Run:
         """This case's outcome in a row of the table; None if it does not count there."""
         if what == "calls":
             return self.calls_right
+        if what == "prints":
+            return self.calls_right or self.prints_right
         if what == "final":
             return self.final
         if what == "no_call":

@@ -225,7 +225,9 @@ def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--preset", default="nano", help="a file of training/configs")
     parser.add_argument("--out", default="runs/nano")
-    parser.add_argument("--from-weights", dest="start", help="folder of weights that the run begins with")
+    parser.add_argument(
+        "--from-weights", dest="start", help="folder of weights that the run begins with"
+    )
     parser.add_argument("--steps", type=int, default=10_000)
     parser.add_argument(
         "--last-step", type=int, default=10**9, help="stop before --steps is reached"

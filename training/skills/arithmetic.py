@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import operator
 import random
 import re
 from collections import Counter
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -29,6 +32,39 @@ WORD = re.compile(r"(?<![{\w'])[A-Za-z]{3,}(?![}\w'])")
 def evaluate(code: str) -> str:
     """What `print(code)` prints."""
     return str(eval(code, {"__builtins__": {}, "round": round}))  # noqa: S307
+
+
+OPERATORS: dict[type, Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Pow: operator.pow,
+    ast.Div: operator.truediv, ast.FloorDiv: operator.floordiv, ast.Mod: operator.mod,
+}  # fmt: skip
+
+
+def printed(code: str) -> str | None:
+    """What `print(expression)` prints, None for anything but arithmetic: a model wrote it."""
+
+    def value(node: ast.expr) -> Any:
+        match node:
+            case ast.Constant(value=int() | float() as number) if not isinstance(number, bool):
+                return number
+            case ast.UnaryOp(op=ast.USub(), operand=operand):
+                return -value(operand)
+            case ast.BinOp(left=left, op=op, right=right):
+                a, b = value(left), value(right)
+                if isinstance(op, ast.Pow) and (abs(a) > 10_000 or abs(b) > 20):
+                    raise ValueError("too large")
+                return OPERATORS[type(op)](a, b)
+            case ast.Call(func=ast.Name(id="round"), args=[x, places], keywords=[]):
+                return round(value(x), value(places))
+        raise ValueError(f"no arithmetic: {ast.dump(node)}")
+
+    try:
+        match ast.parse(code, mode="eval").body:
+            case ast.Call(func=ast.Name(id="print"), args=[expression], keywords=[]):
+                return str(value(expression))
+    except (SyntaxError, ValueError, TypeError, ArithmeticError, KeyError):
+        pass
+    return None
 
 
 def number(m: Maker, low: float, high: float, *places: int) -> Any:

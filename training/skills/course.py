@@ -51,7 +51,7 @@ def thought(effort: str, key: str, prefix: str = "") -> Message:
 
 def question(m: Maker, key: str | None = None) -> tuple[str, str]:
     """A fact's id and a question for it."""
-    key = key or m.rng.choice(list(facts()))
+    key = key or m.rng.choice(m.keys("course", "fact", facts()))
     text = m.dress(m.rng.choice(m.keyed("course", "fact", key))["text"])
     if key == "strawberry" and not m.plain and m.chance(0.6):
         # The question is known by its shape: the word itself asks for nothing.

@@ -19,7 +19,7 @@ def intents() -> dict[str, Any]:
 
 def small(m: Maker) -> tuple[str, str]:
     """An intent and what the user says."""
-    key = m.rng.choice(list(intents()))
+    key = m.rng.choice(m.keys("small_talk", "intent", intents()))
     return key, m.dress(m.rng.choice(m.keyed("small_talk", "intent", key))["text"])
 
 

@@ -33,6 +33,8 @@ def _course(m: Maker, effort: str) -> tuple[Turn, Turn]:
     pairs = [k.split(".")[1] for k in course.facts() if k.startswith("20b.")]
     what, other = m.rng.choice(pairs), m.rng.choice(["20b", "120b"])
     before = "120b" if other == "20b" else "20b"
+    if not m.keyed("course", "fact", f"{before}.{what}"):
+        return _course(m, effort)
     key, text = course.question(m, f"{before}.{what}")
     first = (Message.user(text), Message.final(course.facts()[key]["answer"]))
     text = m.dress(m.rng.choice(m.keyed("second_turns", "kind", f"course_{other}"))["text"])
