@@ -125,7 +125,7 @@ def draw(routings: Routings, tokenizer: Tokenizer, spans: list[Span]) -> Any:
         axes.text(
             LEFT, height - 0.16, size=8, va="center", color=look.neutral("muted"),
             s=f"Layer {layer} of 0 to {len(routings.expert_ids) - 1}; every layer chooses anew. "
-            "Darker: more weight; the weights of a token add up to 1.",
+            "Each of the four has about a quarter of the weight.",
         )  # fmt: skip
     return fig
 

@@ -1,4 +1,4 @@
-"""Draw the loss of the run that made nano: `python -m training.curve` -> docs/nano-loss.png."""
+"""Draw the loss of the runs that made nano: `python -m training.curve` -> docs/nano-loss.png."""
 
 from __future__ import annotations
 
@@ -14,20 +14,27 @@ TOKENS_A_STEP = 131_072
 
 def main() -> None:
     rows = [json.loads(line) for line in LOG.read_text().splitlines()]
-    tokens = [row["step"] * TOKENS_A_STEP / 1e6 for row in rows]
-    loss = [row["loss"] for row in rows]
+    before, parts = 0, []
+    for run in (1, 2):
+        part = [row for row in rows if row["run"] == run]
+        tokens = [(before + row["step"]) * TOKENS_A_STEP / 1e6 for row in part]
+        parts.append((tokens, [row["loss"] for row in part]))
+        before += part[-1]["step"]
     with look.style():
         fig, axes = look.figure(height=2.6)
-        axes.semilogy(tokens, loss, color=look.tone("teal"), linewidth=2)
+        for (tokens, loss), tone, name in zip(
+            parts, ("blue", "teal"), ("first run", "second run"), strict=True
+        ):
+            axes.semilogy(tokens, loss, color=look.tone(tone), linewidth=2)
+            axes.text(tokens[-1], loss[-1] * 0.8, f"{loss[-1]:.4f}", size=9, ha="center", va="top")
+            axes.text(tokens[0], loss[0] * 1.3, name, size=9, ha="left")
         axes.set(xlabel="tokens, millions", ylabel="loss, nats a token")
-        axes.set_title(
-            "The second half, at a falling learning rate, takes seven eighths of the loss"
-        )
-        axes.text(tokens[-1], loss[-1] * 1.25, f"{loss[-1]:.4f}", size=9, ha="center")
+        axes.set_ylim(bottom=min(min(loss) for _, loss in parts) * 0.35, top=3)
+        axes.set_title("A second run, on more data and at a lower rate, goes below the first")
         look.grid(axes, "y")
     OUT.parent.mkdir(exist_ok=True)
     OUT.write_bytes(look.png(fig)[0])
-    print(f"{OUT.name}: from {loss[0]:.2f} to {loss[-1]:.4f}")
+    print(f"{OUT.name}: {parts[0][1][-1]:.4f}, then {parts[1][1][-1]:.4f}")
 
 
 if __name__ == "__main__":
