@@ -9,7 +9,7 @@ from collections import Counter
 
 from harmony_mutations import RANDOM, REAL, STRUCTURE, places, random_id
 
-from labhelpers.harmony import HarmonyError, Message, StreamParser, parse, parse_lenient, render
+from labhelpers.harmony import HarmonyError, LenientParser, Message, parse, parse_lenient, render
 
 PREFIX = len("ab")  # <|start|> and assistant: what the prompt gives a completion
 
@@ -131,7 +131,7 @@ def problems(ids, tok, role):
 
 def stream_problems(ids, tok, role, messages):
     """Token by token: the deltas of a message are its text, and no message passes unseen."""
-    parser, text, seen, wrong = StreamParser(tok, role, strict=False), "", [], []
+    parser, text, seen, wrong = LenientParser(tok, role), "", [], []
     for i in ids:
         delta = parser.push(i)
         text += delta.text

@@ -20,6 +20,7 @@ from labhelpers.harmony import (
     KINDS,
     Fault,
     HarmonyError,
+    LenientParser,
     Message,
     StreamParser,
     parse,
@@ -390,7 +391,7 @@ def test_a_fault_explains_itself(tok):
 
 
 def test_streaming_gives_the_text_before_the_message_ends(tok):
-    parser = StreamParser(tok, strict=False)
+    parser = LenientParser(tok)
     seen = [parser.push(i) for i in tokens(tok, "<|channel|>final??<|message|>There are 3.")]
     assert [(d.channel, d.text) for d in seen if d.text][0] == ("final", "There")
     assert not parser.messages and parser.finish()[0].text == "There are 3."

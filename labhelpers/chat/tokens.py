@@ -19,7 +19,7 @@ from torch import Tensor
 
 from labhelpers.chat.backend import Ending, Options, Piece
 from labhelpers.chat.budget import Budget
-from labhelpers.harmony import Conversation, StreamParser, render_for_completion
+from labhelpers.harmony import Conversation, LenientParser, render_for_completion
 from labhelpers.model.sampling import check_sampling, sample
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class TokenBackend:
                 f"the conversation has {len(prompt)} tokens, {self.name} reads {self.positions}: "
                 "start a new one"
             )
-        parser = StreamParser(self.tokenizer, strict=False)
+        parser = LenientParser(self.tokenizer)
         budget = Budget(self.tokenizer, options.reasoning_budget)
         choose = _sampler(options)
         started = self.start(prompt)

@@ -6,6 +6,8 @@ Needs neither torch nor a model.
 """
 
 from .faults import KINDS, Fault
+from .header import Delta
+from .lenient import LenientParser
 from .messages import (
     CHANNELS,
     ROLES,
@@ -17,7 +19,7 @@ from .messages import (
     ToolDescription,
     ToolNamespace,
 )
-from .parse import Delta, Parsed, StreamParser, parse, parse_lenient
+from .parse import Parsed, parse, parse_lenient
 from .render import (
     Segment,
     assemble,
@@ -28,6 +30,7 @@ from .render import (
 )
 from .renderable import renderable
 from .safe_template import render_chat
+from .stream import StreamParser
 
 # What ends the model's turn. <|end|> is not among them: the model writes its next message.
 STOP_TOKENS = ("<|return|>", "<|call|>")
@@ -41,6 +44,7 @@ __all__ = [
     "DeveloperContent",
     "Fault",
     "HarmonyError",
+    "LenientParser",
     "KINDS",
     "Message",
     "Parsed",

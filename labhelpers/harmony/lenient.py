@@ -18,19 +18,18 @@ from __future__ import annotations
 from dataclasses import replace
 
 from .faults import fault
+from .header import STOPS, Decoder, Delta, Header
 from .loose_header import Loose, Piece, is_cut_off, is_header_word, read_loosely, shown
 from .messages import ROLES, Message
-from .parse import STOPS, Decoder, Delta, Header, StreamParser
+from .stream import StreamParser
 
 _MARKS = ("<|start|>", "<|channel|>", "<|constrain|>", "<|message|>", *STOPS, "<|endoftext|>")
 
 
 class LenientParser(StreamParser):
-    """StreamParser(strict=False): `push` and `finish` mend, `faults` tells what was mended."""
+    """A StreamParser whose `push` and `finish` mend, `faults` tells what was mended."""
 
-    def __init__(
-        self, tokenizer: Decoder, role: str | None = "assistant", strict: bool = False
-    ) -> None:
+    def __init__(self, tokenizer: Decoder, role: str | None = "assistant") -> None:
         super().__init__(tokenizer, role)
         self._pieces: list[Piece] = []  # since the last message: a header, or stray words
         self._broken_off: str | None = None  # the channel of a text in which a header began

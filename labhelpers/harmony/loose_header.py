@@ -17,8 +17,8 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from .faults import Fault, fault
+from .header import Header
 from .messages import CHANNELS, ROLES
-from .parse import Header
 
 CONTENT_TYPES = ("json", "code")
 TOOL_NAMES = ("functions.", "browser.", "python")
