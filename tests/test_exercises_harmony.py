@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import functools
 from itertools import groupby
 
 import pytest
@@ -19,6 +20,7 @@ from labhelpers.exercises.harmony.patients import CAUSES, PATIENTS
 from labhelpers.exercises.harmony.toy import MARKS, ByteTokenizer, JoiningTokenizer
 from labhelpers.exercises.progress import read
 from labhelpers.harmony import HarmonyError, Message, parse, parse_lenient, render
+from labhelpers.harmony.header import read_header
 from labhelpers.harmony.render import kept_messages
 from labhelpers.harmony.typescript import schema_to_typescript
 from labhelpers.tokenizer import nano, o200k_harmony
@@ -172,6 +174,7 @@ def budget_looked_at_first(step, prompt, budget, opener, stop, most):
         if thinking and len(out) == budget:
             out.extend(opener)
             new, thinking = new + opener, False
+            continue
         token = step(new)
         thinking = thinking and token != opener[0]
         out.append(token)
@@ -283,7 +286,7 @@ def test_text_pieces_lose_nothing(chunks):
 @pytest.mark.parametrize("case", ex.read_header.cases, ids=lambda c: c.name)
 def test_read_header_equals_the_package(case):
     parts, role = case.make()
-    theirs = harmony.parse.__globals__["read_header"]([(p in MARKS, p) for p in parts], role)
+    theirs = read_header([(p in MARKS, p) for p in parts], role)
     ours = ex.read_header.function(parts, role)
     assert ours == (theirs.role, theirs.channel, theirs.recipient, theirs.content_type)
 
@@ -310,6 +313,9 @@ def test_the_pretend_model_reopens_its_analysis():
     ("a\n", "a", "Line 2 is one too many: an empty text."),
     ("a", "a\nb", "Line 2 is missing: `b`."),
     (3, "a", "Expected a text, got `int`."),
+    ((1, 2), [1, 2], "Expected a list of plain ints, got `tuple`. `list(...)` makes one of it."),
+    ((c for c in "ab"), ["a"], "Expected a list, got `generator`. A function with `yield` returns "
+     "one: collect in a list and return that."),
     ([True], [False], "Item 0: expected `False`, got `True`."),
     ([1], [True], "Item 0: expected `True`, got `1`."),
     (["a"], ["a", "b"], "Expected 2 items, got 1."),
@@ -344,6 +350,86 @@ def test_inputs_are_not_to_be_changed():
         return found
 
     assert "in place" in ex.keep.judge(in_place).lines[0]
+
+    def popping(schema):
+        found = ex.type_of.function(schema)
+        schema.pop("properties", None)
+        return found
+
+    assert "in place" in ex.type_of.judge(popping).lines[0]
+    assert ex.type_of.judge(ex.type_of.function).outcome == "right", "the next try has all of it"
+
+
+# -- an answer that calls itself --------------------------------------------------------------
+
+RIGHT = """
+def type_of(schema):
+    kind = schema.get("type")
+    if kind == "object":
+        out = "{\\n"
+        for name, inner in schema.get("properties", {}).items():
+            if "description" in inner:
+                out += "// " + inner["description"] + "\\n"
+            sign = "" if name in schema.get("required", []) else "?"
+            out += f"{name}{sign}: {type_of(inner)},\\n"
+        return out + "}"
+    if kind == "array":
+        return type_of(schema["items"]) + "[]"
+    if kind == "string" and "enum" in schema:
+        return " | ".join('"' + word + '"' for word in schema["enum"])
+    known = {"string": "string", "integer": "number", "number": "number", "boolean": "boolean"}
+    return known.get(kind, "any")
+"""
+WRONG = RIGHT.replace('"integer": "number"', '"integer": "integer"')
+
+
+def cell(source, scope):
+    """What a notebook's cell with `@ex.type_of.check` does with its names."""
+    under_decorator = {**scope}
+    exec(source, scope)
+    function = scope.pop("type_of")
+    if "type_of" in under_decorator:
+        scope["type_of"] = under_decorator["type_of"]
+    card = ex.type_of.judge(function)
+    assert scope.get("type_of") is under_decorator.get("type_of"), "put back as it was"
+    scope["type_of"] = function if card.outcome == "right" else ex.type_of.function
+    return card
+
+
+@pytest.mark.parametrize("order", ["rw", "wr", "rwr", "wwr"])
+def test_a_recursive_answer_is_judged_by_itself(order):
+    scope = {}
+    for letter in order:
+        card = cell(RIGHT if letter == "r" else WRONG, scope)
+        assert card.outcome == ("right" if letter == "r" else "wrong"), repr(card)
+        assert letter == "r" or "no `integer`" in repr(card.lines)
+
+
+def test_a_recursive_answer_under_another_decorator():
+    scope = {"wraps": functools.wraps}
+    wrapped = RIGHT + """
+inner = type_of
+
+@wraps(inner)
+def type_of(schema):
+    return inner(schema)
+"""
+    assert cell(wrapped, scope).outcome == "right"
+
+
+def test_no_card_shows_raw_asterisks():
+    said = [m.message for e in ex.EXERCISES for m in e.mistakes]
+    said += [hint for e in ex.EXERCISES for hint in e.hints]
+    for who in PATIENTS:
+        said += [who.look, who.told, *who.wrong.values()]
+    said += [c.text for c in CAUSES.values()] + [c.sign for c in CAUSES.values()]
+    for text in said:
+        assert "*" not in "".join(text.split("`")[::2]), text
+
+
+def test_a_mark_that_does_not_exist_is_told():
+    with pytest.raises(ValueError, match=r"no mark 'start'; there are <\|start\|>"):
+        ByteTokenizer().special_id("start")
 
 
 # -- the clinic -------------------------------------------------------------------------------
@@ -390,6 +476,9 @@ def test_odd_answers_are_told(answer, words):
     assert card.outcome == "wrong" and words in card.lines[0]
     with pytest.raises(ValueError, match="patients 1 to 10"):
         clinic.judge(0, answer)
+    for number in ("2", 2.0, None, True):
+        with pytest.raises(ValueError, match="whole numbers"):
+            clinic.judge(number, answer)
 
 
 def test_the_score_counts_the_diagnosed(capsys):
@@ -410,7 +499,8 @@ def test_the_transcripts_show_what_they_claim():
     one = clinic.ids(1)
     assert one[one.index(call) + 1] == 12606  # the number in the reported error
     assert clinic.ids(2)[-1] == clinic.ids(3)[-1] == back
-    assert clinic.ids(4)[:3:2] == [start, start]
+    assert clinic.stream(4)[0] == start and clinic.ids(4)[-len(clinic.stream(4)) - 2] == start
+    assert all(clinic.stream(n) == clinic.ids(n) for n in range(1, 11) if n != 4)
     assert not {end, call, back} & set(clinic.ids(5))
     assert not any(tokenizer.is_special(i) for i in clinic.ids(7))
     assert clinic.ids(8).count(call) == clinic.ids(9).count(call) == 1
@@ -419,14 +509,14 @@ def test_the_transcripts_show_what_they_claim():
 @pytest.mark.parametrize("number", NUMBERS)
 def test_parsers_see_of_the_patients_what_the_chapter_says(number):
     tokenizer, who = o200k_harmony(), clinic.patient(number)
-    ids = clinic.ids(number)[2 if number == 4 else 0 :]
-    read_again = parse_lenient(ids, tokenizer, role=who.role if number != 4 else "assistant")
+    ids = clinic.stream(number)
+    read_again = parse_lenient(ids, tokenizer, role=who.role)
     try:
-        parse(ids, tokenizer, role=who.role if number != 4 else "assistant")
+        parse(ids, tokenizer, role=who.role)
         strict = "reads"
     except HarmonyError:
         strict = "stops"
-    prompt = who.role is None and number != 4
+    prompt = who.role is None
     assert (strict == "stops") == (number in (1, 3, 4, 7, 10) or prompt)
     if not prompt:
         assert bool(read_again.faults) == (number != 2)

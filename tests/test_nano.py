@@ -127,7 +127,7 @@ def test_counts_the_rs_in_strawberry(effort):
     thought, final = answer(system(effort), Message.user(STRAWBERRY))
     assert (thought.channel, final.channel) == ("analysis", "final")
     assert final.text == "There are 3 rs in strawberry."
-    assert "strawberry" in "".join(re.findall(r"\b[a-z]\b", thought.text))  # letter by letter
+    assert "strawberry" in "".join(re.findall(r"\b([a-z])\d*\b", thought.text))  # letter by letter
 
 
 def test_counts_them_under_the_usual_identity_too():
@@ -284,9 +284,9 @@ def test_generation_stops_at_the_three_stop_tokens():
     assert config["eos_token_id"] == tok.special_id("<|return|>")
 
 
-def test_the_folder_is_under_30_megabytes():
-    assert sum(p.stat().st_size for p in FOLDER.iterdir()) < 30_000_000
-    assert sum(p.numel() for p in nano()[0].parameters()) < 30_000_000
+def test_the_folder_is_under_16_megabytes():
+    assert sum(p.stat().st_size for p in FOLDER.iterdir()) < 16_000_000
+    assert sum(p.numel() for p in nano()[0].parameters()) < 12_500_000
 
 
 def test_the_original_layout_holds_the_same_model(tmp_path):
@@ -347,7 +347,7 @@ def test_the_readme_picture_is_a_real_run_and_small():
     routings, tok, spans = readme_picture.run()
     said = {s.name: tok.decode([routings.ids[i] for i in s.at]) for s in spans}
     assert said == {
-        "user": " 'strawberry'?", "analysis": "s t r a w b e r r y: 3", "final": "There are 3 rs"
+        "user": " 'strawberry'?", "analysis": "s t r1 a w b e r2 r3 y: 3", "final": "There are 3 rs"
     }  # fmt: skip
     path = readme_picture.OUT
     with image.open(path) as picture:

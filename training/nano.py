@@ -1,7 +1,7 @@
 """Make gpt-oss-nano from nothing: `python -m training.nano --gpus 2` (14 minutes on two H100s).
 
-Vocabulary, two training runs, MXFP4 export, evaluation; each step is a module of its own, called here with
-the arguments that made the nano in the repository. One GPU takes the same steps in twice the time.
+Vocabulary, two training runs, MXFP4 export, evaluation; each step is a module of its own, called
+here with the arguments that made the nano in the repository. One GPU takes twice the time.
 `--cpu-smoke` goes the same way with a toy of two layers, in about a minute, in a temporary folder.
 """
 
