@@ -13,12 +13,16 @@ import tempfile
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from shutil import which
 
 import pytest
 
 _HOME = tempfile.TemporaryDirectory(prefix="labhelpers-", ignore_cleanup_errors=True)
 # Before anything imports huggingface_hub or labhelpers; kernels inherit them.
 os.environ |= {"LABHELPERS_STATIC": "1", "LABHELPERS_HOME": _HOME.name, "HF_HUB_OFFLINE": "1"}
+# Without a GPU the Triton kernels run in Triton's interpreter, which is chosen when it is imported.
+if which("nvidia-smi") is None:
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 ROOT = Path(__file__).parent
 collect_ignore_glob = ["notebooks/mine/*", "*/.ipynb_checkpoints/*"]

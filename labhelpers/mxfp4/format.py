@@ -9,12 +9,8 @@ gpt-oss    only the experts' two matrices are stored like this (model card, "Qua
 Sources    OCP Microscaling Formats (MX) 1.0, sections 5.2, 5.3 and 6.3; transformers'
            `convert_moe_packed_tensors`, with which `dequantize` agrees bit for bit.
 
-Two rules for choosing a scale are in use, and neither is known to be "the" rule of the released
-weights. With m the largest magnitude of the block:
-  "floor"     2**(floor(log2 m) - 2), the OCP paper's: finer steps, but what falls between 6 and
-              8 steps is clipped to 6.
-  "round_up"  the smallest power of two with m <= 6 * scale, as triton_kernels has it: never
-              clips, at the price of steps twice as wide when m lies just above 6.
+How a block's scale is chosen is `scales`' business: three rules, "round_up" (nano's), "floor" and
+"search". What E2M1 can say, and how a number is rounded to it, is `grid`'s.
 
 Corners, each of them tested:
   zero block      scale byte 0 and codes 0.
@@ -32,18 +28,28 @@ Corners, each of them tested:
 """
 
 from functools import lru_cache
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from torch import Tensor
 
-BLOCK = 32  # weights that share a scale
-BIAS = 127  # of the scale byte: 127 means 2**0
-MAX_SCALE = 252  # the largest scale byte whose 6 * scale is finite in fp32 and bf16
-_MAGNITUDES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
-FP4_VALUES = (*_MAGNITUDES, *(-value for value in _MAGNITUDES))  # by code; the sign is bit 3
+from labhelpers.mxfp4.grid import BIAS, BLOCK, FP4_VALUES, MAX_SCALE, round_to_grid
+from labhelpers.mxfp4.scales import RULES, Rule, choose_scales
 
-Rule = Literal["round_up", "floor"]
+__all__ = [
+    "BIAS",
+    "BLOCK",
+    "FP4_VALUES",
+    "MAX_SCALE",
+    "RULES",
+    "Rule",
+    "dequantize",
+    "fake_quantize",
+    "fake_quantize_ste",
+    "pack",
+    "quantize",
+    "unpack",
+]
 
 
 def quantize(weight: Tensor, rule: Rule = "round_up") -> tuple[Tensor, Tensor]:
@@ -60,8 +66,8 @@ def quantize(weight: Tensor, rule: Rule = "round_up") -> tuple[Tensor, Tensor]:
             f"weight has a NaN or an infinity at {where} (the first one); MXFP4 has no code for "
             "them. Find out where training or conversion went wrong before quantizing."
         )
-    scale_bytes = _scale_bytes(blocks, rule)  # [..., G, 1] int32
-    steps, offset, _ = _round(blocks, scale_bytes)
+    scale_bytes = choose_scales(blocks, rule)  # [..., G, 1] int32
+    steps, offset, _ = round_to_grid(blocks, scale_bytes)
     codes = (steps + offset).clamp_max(7).to(torch.uint8)  # code of the magnitude
     codes |= torch.signbit(blocks).to(torch.uint8) << 3
     return pack(codes.flatten(-2)), scale_bytes.squeeze(-1).to(torch.uint8)
@@ -73,7 +79,7 @@ def dequantize(blocks: Tensor, scales: Tensor, dtype: torch.dtype = torch.bfloat
     Exact: bf16 and fp32 hold the same numbers (fp64 too, below scale 253). One
     table look-up a byte gives both of its values. Raises ValueError for wrong dtypes or shapes.
     """
-    _check_packed(blocks, scales)
+    check_packed(blocks, scales)
     if dtype not in (torch.bfloat16, torch.float32, torch.float64):
         raise ValueError(
             f"cannot dequantize to {dtype}: its range is too small for 2**(scale - 127); ask for "
@@ -97,8 +103,8 @@ def fake_quantize(weight: Tensor, rule: Rule = "round_up", dim: int = -1) -> Ten
     if weight.dtype not in (torch.float32, torch.bfloat16, torch.float64):
         raise ValueError(f"fake_quantize needs fp32 or bf16 weights, got {weight.dtype}")
     blocks = _as_blocks(weight.movedim(dim, -1))
-    scale_bytes = _scale_bytes(blocks, rule)
-    steps, _, step = _round(blocks, scale_bytes)
+    scale_bytes = choose_scales(blocks, rule)
+    steps, _, step = round_to_grid(blocks, scale_bytes)
     magnitude = (steps * step).clamp_max(6.0)
     # 2**(byte - 127) from its bits; byte 0 is the subnormal 2**-127.
     power = torch.where(scale_bytes == 0, 1 << 22, scale_bytes << 23).view(torch.float32)
@@ -156,35 +162,8 @@ def _as_blocks(weight: Tensor) -> Tensor:
     return weight.unflatten(-1, (-1, BLOCK)).float()
 
 
-def _scale_bytes(blocks: Tensor, rule: Rule) -> Tensor:
-    """Choose the scale byte [..., G, 1] (int32, 0..252) of each block [..., G, 32] fp32."""
-    if rule not in get_args(Rule):
-        raise ValueError(f"rule must be one of {list(get_args(Rule))}, got {rule!r}")
-    largest = blocks.abs().amax(-1, keepdim=True)
-    bits = largest.view(torch.int32)
-    # An fp32's bits above 23 are floor(log2) + 127; 6 is 1.5 * 2**2, so whatever exceeds half
-    # of the mantissa is carried into the exponent by this addition.
-    if rule == "round_up":
-        bits = bits + 0x3FFFFF
-    return ((bits >> 23) - 2).clamp(0, MAX_SCALE)
-
-
-def _round(blocks: Tensor, scale_bytes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Round magnitudes to the E2M1 grid: how many steps, the code they count from, the step.
-
-    Below 2 the step is 0.5 and codes count from 0, below 4 it is 1 (from 2), above it is 2 (from
-    4). torch.round takes ties to the even count, which is the even code too. All [..., G, 32] fp32.
-    """
-    inverse = ((2 * BIAS - scale_bytes) << 23).view(torch.float32)  # 2**(127 - byte), exact
-    scaled = blocks.abs() * inverse
-    low, middle = scaled < 2, scaled < 4
-    step = torch.where(low, 0.5, torch.where(middle, 1.0, 2.0))
-    per_step = torch.where(low, 2.0, torch.where(middle, 1.0, 0.5))  # a division may be inexact
-    offset = torch.where(low, 0.0, torch.where(middle, 2.0, 4.0))
-    return torch.round(scaled * per_step), offset, step
-
-
-def _check_packed(blocks: Tensor, scales: Tensor) -> None:
+def check_packed(blocks: Tensor, scales: Tensor) -> None:
+    """Raise ValueError unless blocks uint8 [..., G, 16] and scales uint8 [..., G] fit together."""
     if blocks.dtype != torch.uint8 or scales.dtype != torch.uint8:
         raise ValueError(f"blocks and scales must be uint8, got {blocks.dtype}, {scales.dtype}")
     if blocks.ndim < 2 or blocks.shape[-1] != BLOCK // 2 or blocks.shape[:-1] != scales.shape:
