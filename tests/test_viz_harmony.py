@@ -86,8 +86,21 @@ def test_recipients_are_found_on_both_sides():
 
 
 def test_what_belongs_to_no_message_is_said():
-    strip = ex.clinic.transcript(1)
+    strip = harmony_tokens(ex.clinic.ids(1), o200k_harmony(), role="assistant")
     assert strip.spans[-1].title == OUTSIDE and strip.spans[-1].stray
+
+
+def test_the_clinic_gives_no_titles():
+    for number in range(1, 11):
+        strip = ex.clinic.transcript(number)
+        for span in strip.spans:
+            assert OUTSIDE not in repr(strip) and f"{span.title}\n" not in repr(strip)
+
+
+def test_a_header_is_an_outline_and_nothing_else():
+    page = harmony_tokens(IDS, nano()).html()
+    assert "dashed" in page and "background:#ffffff" not in page
+    assert page.count("background:transparent;color:inherit") == page.count("1px dashed")
 
 
 def test_long_messages_show_their_end():

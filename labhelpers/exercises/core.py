@@ -10,6 +10,9 @@ Four outcomes: not attempted (the body is a docstring and `...`), raised, wrong,
 the outcome, the name `rms_norm` is usable afterwards: the reader's function if it is right, the
 course's otherwise.
 
+While a function is judged its own name means itself (`raised.named`), so that one which calls
+itself is judged by itself alone.
+
 Mistakes are code. An exercise holds its solution and named wrong versions of it; if the reader's
 results equal those of a wrong version on every input, the card names that mistake. Tests run
 the same functions, so that every one is rejected by its own message. One mistake that can be
@@ -22,6 +25,7 @@ loop is not interrupted; the kernel's Stop button does that.
 from __future__ import annotations
 
 import ast
+import copy
 import inspect
 import textwrap
 from collections.abc import Callable, Sequence
@@ -42,10 +46,14 @@ GOES_ON = "The notebook goes on with the course's version."
 
 @dataclass(frozen=True)
 class Case:
-    """One input. `make` builds fresh arguments each time: an answer may change what it gets."""
+    """One input. `make` builds the arguments."""
 
     name: str  # completes "on the input with ..."
     make: Callable[[], tuple[Any, ...]]
+
+    def fresh(self) -> tuple[Any, ...]:
+        """Arguments that nobody else has: an answer may change what it gets."""
+        return copy.deepcopy(self.make())
 
 
 @dataclass(frozen=True)
@@ -117,7 +125,7 @@ class Exercise:
             return Card("not attempted", self.title, [line])
         results = []
         for case in self.cases:
-            results.append(outcome(function, case.make()))
+            results.append(outcome(function, case.fresh()))
             if isinstance(results[-1], Raised):
                 named = self._recognise(results)
                 end = f"{named} {self._goes_on()}" if named else self._goes_on()
@@ -132,15 +140,16 @@ class Exercise:
     def _problem(self, function: Callable[..., Any], results: list[Any]) -> str:
         """The first difference from the solution, or "" if there is none."""
         for case, got in zip(self.cases, results, strict=True):
-            expected = self.function(*case.make())
+            expected = self.function(*case.fresh())
             found = difference(got, expected, self.tolerance, self.axes, self.outputs, self.show)
             if found:
                 return f"Input with {case.name}: {found[0].lower()}{found[1:]}"
         for case in self.cases:
-            arguments, untouched = case.make(), case.make()
-            function(*arguments)
+            arguments, untouched = case.fresh(), case.fresh()
+            outcome(function, arguments)
             for got, expected in zip(arguments, untouched, strict=True):
-                if isinstance(expected, Tensor | list) and not same(got, expected, 0.0):
+                kinds = Tensor | list | dict
+                if isinstance(expected, kinds) and not same(got, expected, 0.0):
                     return (
                         "The result is right, but the function changes its input in place: "
                         "whoever passed it will compute with other numbers."
@@ -154,7 +163,7 @@ class Exercise:
         """
         for mistake in self.mistakes:
             if all(
-                alike(got, outcome(mistake.function, case.make()), self.tolerance)
+                alike(got, outcome(mistake.function, case.fresh()), self.tolerance)
                 for case, got in zip(self.cases, results, strict=False)
             ):
                 return mistake.message

@@ -17,7 +17,13 @@ from typing import Any
 
 from torch import Tensor
 
-from labhelpers.exercises.texts import ids_difference, items_difference, quoted, text_difference
+from labhelpers.exercises.texts import (
+    as_list,
+    ids_difference,
+    items_difference,
+    quoted,
+    text_difference,
+)
 
 MOST_VALUES = 6  # of a row, in a message
 Show = Callable[[list[int]], str] | None
@@ -66,6 +72,8 @@ def same(a: Any, b: Any, tolerance: float) -> bool:
         return a is b
     if isinstance(b, Tensor):
         return not _tensor_difference(a, b, tolerance, ())
+    if isinstance(b, dict):
+        return isinstance(a, dict) and a == b
     if isinstance(b, list):  # with types, for a wrong version may return a list of tensors
         return isinstance(a, list) and [_typed(v) for v in a] == [_typed(v) for v in b]
     return not _plain_difference(a, b)
@@ -154,7 +162,7 @@ def _list_difference(got: Any, expected: list[int], show: Show = None) -> str:
     if isinstance(got, Tensor):
         return "Expected a list of plain ints, got a tensor: `.tolist()` makes a list of it."
     if not isinstance(got, list):
-        return f"Expected a list of plain ints, got `{type(got).__name__}`."
+        return f"Expected a list of plain ints, got `{type(got).__name__}`.{as_list(got)}"
     for value in got:
         if isinstance(value, Tensor):
             return (

@@ -7,6 +7,7 @@ Limits: the first difference only; what comes after it often follows from it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import GeneratorType
 from typing import Any
 
 _MOST = 60  # characters of a text, in a message
@@ -60,15 +61,22 @@ def ids_difference(got: list[int], expected: list[int], show: Callable[[list[int
 
 
 def items_difference(got: Any, expected: list[Any]) -> str:
-    """The first item of a list that differs, or "" if there is none."""
-    if not isinstance(got, list | tuple):
-        return f"Expected a list, got `{type(got).__name__}`."
+    """Another length, or the first item of a list that differs; "" if there is none."""
+    if not isinstance(got, list):
+        return f"Expected a list, got `{type(got).__name__}`.{as_list(got)}"
+    if len(got) != len(expected):
+        return f"Expected {len(expected)} items, got {len(got)}."
     for at, (a, b) in enumerate(zip(expected, got, strict=False)):
         if type(a) is not type(b) or a != b:
             return f"Item {at}: expected {quoted(a)}, got {quoted(b)}."
-    if len(got) != len(expected):
-        return f"Expected {len(expected)} items, got {len(got)}."
     return ""
+
+
+def as_list(got: Any) -> str:
+    """How to make a list of what came instead of one, or ""."""
+    if isinstance(got, GeneratorType):
+        return " A function with `yield` returns one: collect in a list and return that."
+    return " `list(...)` makes one of it." if isinstance(got, tuple | set | range) else ""
 
 
 def _pair(expected: str, got: str) -> str:

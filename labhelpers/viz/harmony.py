@@ -99,8 +99,10 @@ class Span:
 class HarmonyStrip(Component):
     """Messages as strips of tokens; `spans` holds them. `note` is a sentence below."""
 
-    def __init__(self, spans: Sequence[Span], most: int, note: str = "") -> None:
-        self.spans, self.most, self.note = list(spans), most, note
+    def __init__(
+        self, spans: Sequence[Span], most: int, note: str = "", titles: bool = True
+    ) -> None:
+        self.spans, self.most, self.note, self.titles = list(spans), most, note, titles
 
     def _left_out(self, span: Span) -> int:
         return max(0, len(span.tokens) - self.most)
@@ -122,9 +124,13 @@ class HarmonyStrip(Component):
                 cells.append(f"<span>... {self._left_out(span)} more ...</span>")
                 cells += [_cell(token, span.mark, below) for token in last]
             after = f" {escape(span.after_title)}" if span.after_title else ""
+            title = (
+                f'<dt style="{flat};font-weight:normal">{chip(span.title, span.mark)}{after}</dt>'
+                if self.titles
+                else ""
+            )
             rows.append(
-                f'<div style="{bar(span.mark)}"><dt style="{flat};font-weight:normal">'
-                f"{chip(span.title, span.mark)}{after}</dt>"
+                f'<div style="{bar(span.mark)}">{title}'
                 f'<dd style="{flat};padding:3px 0 0 0">{" ".join(cells)}</dd></div>'
             )
         note = f"<p>{escape(self.note)}</p>" if self.note else ""
@@ -138,8 +144,9 @@ class HarmonyStrip(Component):
             if last:
                 words.append(f"... {self._left_out(span)} more ...")
                 words += [" ".join(filter(None, (t.text, t.below))) for t in last]
-            lines.append(" ".join(filter(None, (span.title, span.after_title))))
-            lines.append(indent(" | ".join(words)))
+            if self.titles:
+                lines.append(" ".join(filter(None, (span.title, span.after_title))))
+            lines.append(indent(" | ".join(words)) if self.titles else " | ".join(words))
         return "\n".join([*lines, *filter(None, [self.note])])
 
 
@@ -150,12 +157,14 @@ def harmony_tokens(
     ids_below: bool = False,
     loss: Sequence[bool] | None = None,
     most: int = 48,
+    titles: bool = True,
 ) -> HarmonyStrip:
     """Ids as messages, each token coloured by what it is: mark, header, or text of a channel.
 
     role: "assistant" for what a model wrote, whose header the prompt had opened; None for a whole
     prompt. ids_below writes each id under its token, loss a check mark under those that are
-    trained. most: tokens of one message that are shown. Raises ValueError if loss does not fit.
+    trained. most: tokens of one message that are shown. titles: say above each message who speaks
+    in which channel. Raises ValueError if loss does not fit.
     """
     ids = [int(i) for i in ids]
     if loss is not None and len(loss) != len(ids):
@@ -187,7 +196,7 @@ def harmony_tokens(
     note = ""
     if loss is not None:
         note = f"✓ {sum(loss)} of {len(ids)} tokens are trained."
-    return HarmonyStrip(spans, most, note)
+    return HarmonyStrip(spans, most, note, titles)
 
 
 def _cell(token: Token, mark: Mark, below: bool) -> str:
@@ -198,8 +207,10 @@ def _cell(token: Token, mark: Mark, below: bool) -> str:
         box = f"background:{colours['background']};color:{colours['text']};"
         border = f"1px solid {colours['border']}"
     else:
-        fill = look.neutral("paper") if token.header else look.tone(mark.hue, "fill")
+        fill = look.tone(mark.hue, "fill")
         box = f"background:{fill};color:{look.neutral('text')};"
+        if token.header:  # nothing but the outline: it must not outshine the text on a dark page
+            box = "background:transparent;color:inherit;"
         border = f"1px {'dashed' if token.header else 'solid'} {look.tone(mark.hue, 'line')}"
     box += f"border:{border};border-radius:{0 if token.special else 4}px;"
     under = f'<small style="display:block">{escape(token.below)}</small>' if below else ""

@@ -31,8 +31,12 @@ class SideBySide(Component):
         return "" if text == first else "≠"
 
     def html(self) -> str:
-        cell = "text-align:left;vertical-align:top;padding:3px 10px 3px 0;max-width:240px"
-        head = "".join(f'<th style="{cell}">{escape(w)}</th>' for w in ["", *self.writers])
+        cell = (
+            "text-align:left;vertical-align:top;padding:3px 10px 3px 0;"
+            "white-space:normal;overflow-wrap:anywhere"
+        )
+        head = f'<th style="{cell};width:17%"></th>'
+        head += "".join(f'<th style="{cell}">{escape(w)}</th>' for w in self.writers)
         body = []
         for name, texts in self.rows:
             cells = [f'<td style="{cell}">{escape(name)}</td>']
@@ -41,7 +45,9 @@ class SideBySide(Component):
                 shown = _code(text) if text else "(nothing)"
                 cells.append(f'<td style="{cell}">{f"<b>{sign}</b> " if sign else ""}{shown}</td>')
             body.append(f"<tr>{''.join(cells)}</tr>")
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+        style = "table-layout:fixed;width:100%;border-collapse:collapse"  # no column grows
+        head, rows = f"<thead><tr>{head}</tr></thead>", f"<tbody>{''.join(body)}</tbody>"
+        return f'<table style="{style}">{head}{rows}</table>'
 
     def plain(self) -> str:
         lines = [" | ".join(self.writers)]
@@ -68,5 +74,9 @@ def side_by_side(columns: Mapping[str, Sequence[str]], names: Sequence[str]) -> 
 
 def _code(text: str) -> str:
     """Code that keeps its lines and breaks anywhere: headers have no spaces to break at."""
-    style = "white-space:pre-wrap;overflow-wrap:anywhere"
+    style = (
+        "background:transparent;color:inherit;padding:0;white-space:pre-wrap;overflow-wrap:anywhere"
+    )
+    if "<|" in text:  # one long word: no line is to be left half empty for it
+        style += ";word-break:break-all"
     return f'<code style="{style}">{html.escape(text, quote=True)}</code>'

@@ -18,14 +18,15 @@ _AGAIN = [_START, _ASSISTANT, _CHANNEL, _ANALYSIS, _MESSAGE]
 _PATIENCE = 80  # calls of step after which a loop is taken to be endless
 
 
-def _thinker(thoughts: int) -> Step:
+def _thinker(thoughts: int, more: int = 0) -> Step:
     """A pretend model in the middle of its analysis: `thoughts` tokens, then it answers by itself.
 
+    more: first it opens a second analysis of so many tokens.
     If only `<|end|>` is put into its mouth it opens another analysis, as gpt-oss does.
     """
     fed: list[int] = []
     queue: list[int] = []
-    state = {"thinking": True, "left": thoughts, "calls": 0, "answer": 3}
+    state = {"thinking": True, "left": thoughts, "calls": 0, "answer": 3, "more": more}
 
     def step(new_ids: list[int]) -> int:
         state["calls"] += 1
@@ -39,6 +40,8 @@ def _thinker(thoughts: int) -> Step:
             queue.clear()
             state["thinking"] = False
         elif fed[-1] == _END and not queue:
+            if state["left"] <= 0 and state["more"]:
+                state["left"], state["more"] = state["more"], 0
             queue.extend(_AGAIN if state["left"] > 0 else OPENER[1:])
         if queue:
             return queue[0]
@@ -51,8 +54,8 @@ def _thinker(thoughts: int) -> Step:
     return step
 
 
-def _case(thoughts: int, budget: int, most: int = 40) -> tuple[object, ...]:
-    return _thinker(thoughts), [1, 2, 3], budget, list(OPENER), {_RETURN}, most
+def _case(thoughts: int, budget: int, most: int = 40, more: int = 0) -> tuple[object, ...]:
+    return _thinker(thoughts, more), [1, 2, 3], budget, list(OPENER), {_RETURN}, most
 
 
 @exercise(
@@ -63,6 +66,9 @@ def _case(thoughts: int, budget: int, most: int = 40) -> tuple[object, ...]:
         Case("a budget of 5 and a long thought", lambda: _case(30, 5)),
         Case("a thought that ends in time", lambda: _case(4, 9)),
         Case("a limit of 3 tokens in all", lambda: _case(30, 9, 3)),
+        Case("a budget of 0", lambda: _case(30, 0)),
+        Case("an opener that passes the limit", lambda: _case(30, 4, 7)),
+        Case("a second analysis after its own end", lambda: _case(3, 6, more=9)),
     ],
     hints=(
         "The usual loop: ask `step`, append, feed what was appended. While the model thinks (it "
@@ -76,10 +82,11 @@ def _case(thoughts: int, budget: int, most: int = 40) -> tuple[object, ...]:
 def answer_within(
     step: Step, prompt: list[int], budget: int, opener: list[int], stop: set[int], most: int
 ) -> list[int]:
-    """The new ids, forced ones included: at most `budget` tokens of reasoning, then an answer.
+    """A list of the new ids: at most `budget` of reasoning, then, forced or not, an answer.
 
     step(new_ids) takes the ids not yet fed and gives the model's next id. The prompt ends inside
-    the analysis. At most `most` ids, up to and with a stop token.
+    the analysis. Up to and with a stop token, and no new id once there are `most`; the opener is
+    written whole even so. A model that ends its analysis by itself is not forced any more.
     """
     out: list[int] = []
     new, thinking = list(prompt), True
@@ -144,7 +151,7 @@ _slip(
 _slip("The opener lacks its first token: the analysis has to be closed first.", without_end=True)
 _slip("Only the last token of the opener was fed to the model: feed all of it.", fed=1)
 _slip(
-    "One token of reasoning too many: the opener takes the *place* of the token that the model "
+    "One token of reasoning too many: the opener takes the place of the token that the model "
     "wanted, as soon as `budget` tokens have been written.",
     kept=True,
 )
@@ -157,6 +164,77 @@ _slip(
 )
 _slip("The opener is forced again and again: after it, thinking is over.", again=True)
 _slip("The stop token does not stop it.", stops=False)
+
+
+def _edit(
+    message: str,
+    change: Callable[[list[int], list[int], int, int], list[int]],
+) -> None:
+    """A wrong version that changes the right ids, given prompt, budget and most."""
+
+    def wrong(
+        step: Step, prompt: list[int], budget: int, opener: list[int], stop: set[int], most: int
+    ) -> list[int]:
+        out = answer_within.function(step, prompt, budget, opener, stop, most)
+        return change(out, prompt, budget, most)
+
+    wrong.__name__ = f"_budget_{len(answer_within.mistakes)}"
+    answer_within.mistake(message)(wrong)
+
+
+_edit(
+    "The stop token is left out: whoever reads the turn needs it.",
+    lambda out, prompt, budget, most: out[:-1] if out[-1] == _RETURN else out,
+)
+_edit(
+    "The prompt is returned too: asked are the new ids alone.",
+    lambda out, prompt, budget, most: [*prompt, *out],
+)
+_edit(
+    "The opener was cut at the limit: an opener without its end opens nothing, so it is written "
+    "whole.",
+    lambda out, prompt, budget, most: out[:most],
+)
+
+
+@answer_within.mistake(
+    "The opener passed the limit, and one more id was asked for: look at `most` again behind it."
+)
+def _one_past(
+    step: Step, prompt: list[int], budget: int, opener: list[int], stop: set[int], most: int
+) -> list[int]:
+    out: list[int] = []
+    new, thinking = list(prompt), True
+    while len(out) < most:
+        if thinking and len(out) == budget:
+            out += opener
+            new, thinking = new + list(opener), False
+        token = step(new)
+        thinking = thinking and token != opener[0]
+        out.append(token)
+        if token in stop:
+            break
+        new = [token]
+    return out
+
+
+@answer_within.mistake(
+    "With a budget of 0 nothing was forced: look at the budget before the first token is kept."
+)
+def _never_at_zero(
+    step: Step, prompt: list[int], budget: int, opener: list[int], stop: set[int], most: int
+) -> list[int]:
+    return _forcing(step, prompt, budget or most + 1, opener, stop, most)
+
+
+@answer_within.mistake(
+    "With a budget of 0 one token of reasoning was kept: look at the budget before the first token "
+    "is kept."
+)
+def _one_at_zero(
+    step: Step, prompt: list[int], budget: int, opener: list[int], stop: set[int], most: int
+) -> list[int]:
+    return _forcing(step, prompt, max(1, budget), opener, stop, most)
 
 
 @answer_within.mistake("Nothing was forced: the reasoning goes on beyond its budget.")

@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 
 
 def patient(number: int) -> Patient:
-    """Patient 1 to 10. Raises ValueError for another number."""
+    """Patient 1 to 10. Raises ValueError for anything else."""
+    if type(number) is not int:
+        raise ValueError(f"patients have whole numbers, as in diagnose(2, ...), not {number!r}")
     if not 1 <= number <= len(PATIENTS):
         raise ValueError(f"there are patients 1 to {len(PATIENTS)}, not {number}")
     return PATIENTS[number - 1]
@@ -47,8 +49,17 @@ def tokenizer() -> Tokenizer:
 
 def ids(number: int) -> list[int]:
     """The patient's tokens: marks as special tokens, texts as ordinary ones."""
+    return _ids(patient(number).prompt + patient(number).text)
+
+
+def stream(number: int) -> list[int]:
+    """The same without the prompt, where one is shown: what the model wrote."""
+    return _ids(patient(number).text)
+
+
+def _ids(text: str) -> list[int]:
     out: list[int] = []
-    for piece in re.split(r"(<\|\w+\|>)", patient(number).text):
+    for piece in re.split(r"(<\|\w+\|>)", text):
         if piece.startswith("<|"):
             out.append(tokenizer().special_id(piece))
         else:
@@ -57,10 +68,11 @@ def ids(number: int) -> list[int]:
 
 
 def transcript(number: int) -> HarmonyStrip:
-    """The patient's tokens with their ids, coloured by what a tolerant eye takes them for."""
+    """The patient's tokens with their ids; no titles, for those would say too much."""
     from labhelpers.viz.harmony import harmony_tokens
 
-    return harmony_tokens(ids(number), tokenizer(), role=patient(number).role, ids_below=True)
+    role = None if patient(number).prompt else patient(number).role
+    return harmony_tokens(ids(number), tokenizer(), role=role, ids_below=True, titles=False)
 
 
 def causes() -> Table:

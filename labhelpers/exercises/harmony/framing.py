@@ -17,7 +17,7 @@ _TOY, _JOINING = ByteTokenizer(), JoiningTokenizer()
 
 
 def _shown(ids: list[int]) -> str:
-    known = [i if 0 <= i < 256 + len(MARKS) or 512 <= i < 768 else 63 for i in ids]
+    known = [i if 0 <= i < 256 + len(MARKS) or 512 <= i < 1024 else 63 for i in ids]
     return _JOINING.decode(known)
 
 
@@ -33,17 +33,19 @@ def _shown(ids: list[int]) -> str:
         Case("a tool's result", lambda: (Message.tool("functions.now", "12:30"), _TOY)),
         Case("python", lambda: (Message.call("python", "1+1"), _TOY)),
         Case(
-            "a tokenizer that joins a space to the word behind it",
+            "a tokenizer whose tokens reach over joints",
             lambda: (Message.call("python", "1 + 1"), _JOINING),
         ),
+        Case("a text with blanks at its ends", lambda: (Message.final(" Hi.\n"), _TOY)),
     ],
     hints=(
         "Collect ids in a list, in the order of the header: mark, author, recipient, channel, "
         "content type. A mark is `tokenizer.special_id(...)`, everything else goes through "
         "`tokenizer.encode(...)`, its leading space included.",
-        'The author is `message.name or message.role`. With a recipient, encode `f" to={...}"`. '
+        'The author is `message.name or message.role`. With a recipient, encode `f" to={...}"` as '
+        "one text, behind the author's. "
         "`<|constrain|>json` becomes a space, the mark, and `json`; `code` becomes one text with "
-        "its space, ` code`. The stop is `<|call|>` if the *assistant* has a recipient, else "
+        "its space, ` code`. The stop is `<|call|>` if the assistant has a recipient, else "
         "`<|end|>`.",
     ),
 )
@@ -72,6 +74,8 @@ def _parts(message: Message, **slip: Any) -> list[Any]:
     to = (
         f"{slip.get('before_to', ' ')}to={message.recipient}".encode() if message.recipient else b""
     )
+    to = b"" if slip.get("no_to") else to
+    text = message.text.strip() if slip.get("strip") else message.text
     channel = ["<|channel|>", message.channel.encode()] if message.channel else []
     kind: list[Any] = []
     if message.content_type and not slip.get("no_type"):
@@ -85,7 +89,7 @@ def _parts(message: Message, **slip: Any) -> list[Any]:
     return [
         "<|start|>", author.encode(), *([] if slip.get("to_behind") else [to]),
         slip.get("newline", b""), *channel, *([to] if slip.get("to_behind") else []), *kind,
-        *(["<|message|>"] if not slip.get("no_message") else []), message.text.encode(), stop,
+        *(["<|message|>"] if not slip.get("no_message") else []), text.encode(), stop,
     ]  # fmt: skip
 
 
@@ -102,14 +106,29 @@ def _ids(parts: list[Any], tokenizer: Any, apart: bool = False) -> list[int]:
     return ids
 
 
-@frame.mistake("The marks were encoded as text: a mark is one token, `tokenizer.special_id(name)`.")
-def _marks_as_text(message: Message, tokenizer: Any) -> list[int]:
-    parts = (p if isinstance(p, bytes) else p.encode() for p in _parts(message))
-    return tokenizer.encode(b"".join(parts).decode())
+def _as_text(**slip: Any) -> None:
+    def wrong(message: Message, tokenizer: Any) -> list[int]:
+        parts = (p if isinstance(p, bytes) else p.encode() for p in _parts(message, **slip))
+        return tokenizer.encode(b"".join(parts).decode())
+
+    wrong.__name__ = f"_marks_as_text_{len(frame.mistakes)}"
+    frame.mistake(
+        "The marks were encoded as text: a mark is one token, `tokenizer.special_id(name)`, and "
+        "only the words between marks go through `encode`."
+    )(wrong)
+
+
+for _end in (False, True):  # whoever writes one long text has often other slips in it
+    _as_text(always_end=_end)
+    _as_text(always_end=_end, no_type=True)
+    _as_text(always_end=_end, no_type=True, no_to=True)
+    _as_text(always_end=_end, plain_type=True)
+    _as_text(always_end=_end, role_only=True)
+    _as_text(always_end=_end, role_only=True, no_type=True, no_to=True)
 
 
 @frame.mistake(
-    "A mark that the user *typed* became a real mark: whoever can type can forge messages. Encode "
+    "A mark that was typed became a real mark: whoever can type can forge messages. Encode "
     "the text by itself, as ordinary text."
 )
 def _marks_in_text(message: Message, tokenizer: Any) -> list[int]:
@@ -196,6 +215,27 @@ def _no_message(message: Message, tokenizer: Any) -> list[int]:
 )
 def _apart(message: Message, tokenizer: Any) -> list[int]:
     return _ids(_parts(message), tokenizer, apart=True)
+
+
+@frame.mistake(
+    "A recipient was encoded apart from its ` to=`: a tokenizer may have a token that reaches "
+    "over the joint. Encode ` to=functions.now` as one text."
+)
+def _to_apart(message: Message, tokenizer: Any) -> list[int]:
+    if not message.recipient:
+        return frame.function(message, tokenizer)
+    ids = frame.function(message, tokenizer)
+    author = tokenizer.encode(message.name or message.role)
+    whole = tokenizer.encode(f" to={message.recipient}")
+    apart = [*tokenizer.encode(" to="), *tokenizer.encode(message.recipient)]
+    return [ids[0], *author, *apart, *ids[1 + len(author) + len(whole) :]]
+
+
+@frame.mistake(
+    "The blanks at the ends of the text are gone: a renderer changes no letter of what was written."
+)
+def _stripped(message: Message, tokenizer: Any) -> list[int]:
+    return _ids(_parts(message, strip=True), tokenizer)
 
 
 @frame.mistake("The stop is missing: without it the next message would belong to this one.")

@@ -13,6 +13,7 @@ _THOUGHT, _FINAL = Message.analysis("Hm."), Message.final("4")
 _ASK = Message.user("And now?")
 _CALL = Message.call("functions.now", "{}")
 _RESULT = Message.tool("functions.now", "12:30")
+_PREAMBLE = Message.preamble("I will look.")
 _PYTHON = [Message.call("python", "2+2"), Message.tool("python", "4")]
 _TURN = [Message.user("2+2?"), _THOUGHT, _FINAL]
 
@@ -40,6 +41,12 @@ _TURN = [Message.user("2+2?"), _THOUGHT, _FINAL]
             "a system message in the middle",
             lambda: ([*_TURN, _ASK, _THOUGHT, _CALL, _RESULT, Message.developer("In French.")],),
         ),
+        Case("a turn broken off before its answer", lambda: ([*_TURN, _ASK, _THOUGHT, _ASK],)),
+        Case("a dialogue that ends with its answer", lambda: ([*_TURN, *_TURN],)),
+        Case(
+            "a finished turn with a preamble",
+            lambda: ([_ASK, _THOUGHT, _PREAMBLE, _CALL, _RESULT, _THOUGHT, _FINAL, _ASK],),
+        ),
     ],  # fmt: skip
     hints=(
         "Find the last final message. Before it, everything in the analysis channel goes; from it "
@@ -50,7 +57,7 @@ _TURN = [Message.user("2+2?"), _THOUGHT, _FINAL]
     ),
 )
 def keep(messages: list[Message]) -> list[int]:
-    """The indices of the messages that the next prompt holds, by OpenAI's written rule."""
+    """A list of the indices that the next prompt holds, in order, by OpenAI's written rule."""
     finals = [i for i, m in enumerate(messages) if m.channel == "final"]
     last = max(finals, default=0)
     return [i for i, m in enumerate(messages) if i >= last or m.channel != "analysis"]
@@ -71,7 +78,7 @@ def _library(messages: list[Message]) -> list[int]:
     return _cut(messages, next(i for i, m in enumerate(messages) if m.channel == "final"))
 
 
-@keep.mistake("It drops up to the *first* final: the written rule says the last.")
+@keep.mistake("It drops up to the first final: the written rule says the last.")
 def _first_final(messages: list[Message]) -> list[int]:
     return _cut(
         messages, min((i for i, m in enumerate(messages) if m.channel == "final"), default=0)
@@ -90,10 +97,18 @@ def _keep_all(messages: list[Message]) -> list[int]:
     return list(range(len(messages)))
 
 
-@keep.mistake(
-    "The cut is at the last *user* message. Usually that is the same; the rule speaks of finals."
-    " (Here the reasoning of a turn that has no answer yet is lost.)"
+_CUT_AT_USER = (
+    "The cut is at the last user message. Usually that is the same; the rule speaks of finals. "
+    "(The reasoning of a turn that has no answer yet is lost.)"
 )
+
+
+@keep.mistake(_CUT_AT_USER)
+def _last_user(messages: list[Message]) -> list[int]:
+    return _cut(messages, max((i for i, m in enumerate(messages) if m.role == "user"), default=0))
+
+
+@keep.mistake(_CUT_AT_USER)
 def _last_of_settings(messages: list[Message]) -> list[int]:
     at = max((i for i, m in enumerate(messages) if m.role in ("user", "developer")), default=0)
     return _cut(messages, at)
@@ -107,8 +122,8 @@ def _drop_calls(messages: list[Message]) -> list[int]:
 
 
 @keep.mistake(
-    "Calls of python and their results stay, but they stand in the analysis channel and leave with "
-    "the reasoning."
+    "You keep calls of python and their results, but they stand in the analysis channel and leave "
+    "with the reasoning."
 )
 def _keep_python(messages: list[Message]) -> list[int]:
     last = max((i for i, m in enumerate(messages) if m.channel == "final"), default=0)
@@ -117,6 +132,32 @@ def _keep_python(messages: list[Message]) -> list[int]:
         for i, m in enumerate(messages)
         if i >= last or m.channel != "analysis" or m.recipient is not None
     ]
+
+
+@keep.mistake(
+    "You keep the results of python: they stand in the analysis channel, like their calls, and "
+    "leave with the reasoning."
+)
+def _keep_results(messages: list[Message]) -> list[int]:
+    own = keep.function(messages)
+    return [i for i, m in enumerate(messages) if i in own or m.role == "tool"]
+
+
+@keep.mistake(
+    "You drop preambles of finished turns. The user has read them; only the analysis channel goes. "
+    "(The official template does the same.)"
+)
+def _drop_preambles(messages: list[Message]) -> list[int]:
+    last = max((i for i, m in enumerate(messages) if m.channel == "final"), default=0)
+    said = [i for i, m in enumerate(messages) if m.channel == "commentary" and m.recipient is None]
+    return [i for i in keep.function(messages) if i >= last or i not in said]
+
+
+@keep.mistake("It looks for a final before the last message only: a list may end with its answer.")
+def _not_the_end(messages: list[Message]) -> list[int]:
+    return _cut(
+        messages, max((i for i, m in enumerate(messages[:-1]) if m.channel == "final"), default=0)
+    )
 
 
 @keep.mistake("Only the last message before the final is dropped: all analysis before it goes.")

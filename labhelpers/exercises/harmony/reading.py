@@ -31,7 +31,7 @@ _WORD = "naïve ♞".encode()  # 2 bytes for ï, 3 for ♞
     ),
 )
 def text_pieces(chunks: list[bytes]) -> list[str]:
-    """The text that each chunk of bytes completes, and at last what was left: U+FFFD or ""."""
+    """A list: the text that each chunk of bytes completes, and last what was left, U+FFFD or ""."""
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
     return [decoder.decode(chunk) for chunk in chunks] + [decoder.decode(b"", final=True)]
 
@@ -51,6 +51,22 @@ def _each_alone_ignoring(chunks: list[bytes]) -> list[str]:
 @text_pieces.mistake("Everything waits for the end: a stream shows a letter once it is complete.")
 def _all_at_the_end(chunks: list[bytes]) -> list[str]:
     return [""] * len(chunks) + [b"".join(chunks).decode("utf-8", "replace")]
+
+
+@text_pieces.mistake(
+    "A chunk that ends inside a letter was held back as a whole: only the bytes of that letter "
+    "have to wait."
+)
+def _whole_chunk_waits(chunks: list[bytes]) -> list[str]:
+    out, waiting = [], b""
+    for chunk in chunks:
+        waiting += chunk
+        try:
+            out.append(waiting.decode())
+            waiting = b""
+        except UnicodeDecodeError:
+            out.append("")
+    return [*out, waiting.decode("utf-8", "replace")]
 
 
 @text_pieces.mistake("The bytes were read as Latin-1, a byte a letter: they are UTF-8.")
@@ -108,6 +124,14 @@ _BEHIND = ["<|channel|>", "commentary", " to=functions.now", " ", "<|constrain|>
             lambda: (["assistant", "<|channel|>", "final", " ", "<|constrain|>", "json"], None),
         ),
         Case("code", lambda: (["<|channel|>", "analysis", " to=python code"], "assistant")),
+        Case(
+            "a plain word behind the channel",
+            lambda: (["<|channel|>", "final", " json"], "assistant"),
+        ),
+        Case(
+            "a word in front of the channel, the role known",
+            lambda: ([" to=functions.now json", "<|channel|>", "commentary"], "assistant"),
+        ),
         Case("a word cut in two", lambda: (["assist", "ant", "<|channel|>", "fin", "al"], None)),
     ],  # fmt: skip
     hints=(
@@ -121,7 +145,7 @@ _BEHIND = ["<|channel|>", "commentary", " to=functions.now", " ", "<|constrain|>
     ),
 )
 def read_header(parts: list[str], role: str | None) -> Fields:
-    """(role, channel, recipient, content_type) of a header, each a text or None.
+    """A tuple (role, channel, recipient, content_type) of a header, each a text or None.
 
     parts: the texts and marks before <|message|>, in order. role: "assistant" for the first
     header of a completion, whose role stands in the prompt; None if it stands in parts.
@@ -156,10 +180,23 @@ def _slip(message: str, change: Callable[[list[str], Fields], Fields]) -> None:
     read_header.mistake(message)(wrong)
 
 
-_slip(
+_LEFT_OVER = (
     "A word that is left over was taken for the recipient. So does openai-harmony, and servers "
-    "then route an answer in JSON as a call (harmony, issue 144); it is a content type.",
-    lambda parts, f: f if f[2] or not f[3] else (f[0], f[1], f[3], None),
+    "then route an answer in JSON as a call (harmony, issue 144); it is a content type."
+)
+_slip(_LEFT_OVER, lambda parts, f: f if f[2] or not f[3] else (f[0], f[1], f[3], None))
+_slip(  # only a bare word, and it replaces what `to=` said
+    _LEFT_OVER,
+    lambda parts, f: (*f[:2], f[3], None) if f[3] and "<|" not in f[3] else f,
+)
+_slip(  # the bare word loses its mark as well
+    _LEFT_OVER,
+    lambda parts, f: (*f[:2], f[3].removeprefix("<|constrain|>"), None) if f[3] and not f[2] else f,
+)
+_slip(
+    "A word in front of the channel replaced the role that was given: known is known, and any "
+    "further word is a content type.",
+    lambda parts, f: ("json", *f[1:3], None) if "now json" in parts[0] else f,
 )
 _slip(
     "The recipient is found only in front of the channel. The model usually writes it behind.",
@@ -189,7 +226,8 @@ _slip(
     "The channel swallowed what stands behind it: it is one word.",
     lambda parts, f: (f[0], "commentary to=functions.now", None, f[3])
     if parts == _BEHIND else (f[0], "analysis to=python code", None, None)
-    if parts[-1].endswith("code") else f,
+    if parts[-1].endswith("code") else (f[0], "final json", None, None)
+    if parts[-1] == " json" else f,
 )  # fmt: skip
 _slip(
     "A word that is cut over two tokens was read as two words: join neighbouring texts first.",

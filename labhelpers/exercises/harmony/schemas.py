@@ -29,6 +29,14 @@ _LISTS = {
     },
     "required": ["other", "exact"],
 }
+_NESTED = {
+    "type": "object",
+    "properties": {
+        "units": {"type": "array", "items": {"type": "string", "enum": ["m", "ft"]}},
+        "grid": {"type": "array", "items": {"type": "array", "items": {"type": "integer"}}},
+        "size": {"type": "integer", "enum": [1, 2]},
+    },
+}
 
 
 @exercise(
@@ -39,6 +47,7 @@ _LISTS = {
         Case("a number", lambda: ({"type": "number"},)),
         Case("a city, a unit and days", lambda: (_CITY,)),
         Case("a list, a flag and something else", lambda: (_LISTS,)),
+        Case("lists of words and of lists, and no `required`", lambda: (_NESTED,)),
     ],
     hints=(
         'Look at `schema.get("type")` and treat one kind after the other: the simple types, a '
@@ -99,12 +108,52 @@ def _all_optional(schema: dict[str, Any]) -> str:
 
 @type_of.mistake("TypeScript has no `integer`: it is a `number` as well.")
 def _integer(schema: dict[str, Any]) -> str:
-    return _changed(schema, r"^(days\?: )number", r"\1integer")
+    return _changed(schema, r"^((?:days|size)\?: )number|^(grid\?: )number", r"\1\2integer")
 
 
 @type_of.mistake('The enum is lost: its words are the type, `"a" | "b"`.')
 def _no_enum(schema: dict[str, Any]) -> str:
-    return _changed(schema, r'"celsius" \| "kelvin"', "string")
+    return _changed(schema, r'"\w+" \| "\w+"', "string")
+
+
+@type_of.mistake("The enum of whole numbers is a `number`: only the words of strings are listed.")
+def _number_enum(schema: dict[str, Any]) -> str:
+    return _changed(schema, r"^(size\?: )number", r"\g<1>1 | 2")
+
+
+@type_of.mistake(
+    "The enum of whole numbers is a `number`: only the words of strings are listed, in quotes."
+)
+def _quoted_number_enum(schema: dict[str, Any]) -> str:
+    return _changed(schema, r"^(size\?: )number", r'\1"1" | "2"')
+
+
+@type_of.mistake(
+    "What is inside an array has a type of its own, an enum or another array: let the function "
+    "call itself for `items`."
+)
+def _flat_items(schema: dict[str, Any]) -> str:
+    flat = _changed(schema, r'"\w+" \| "\w+"\[\]', "string[]")
+    return flat.replace("number[][]", "any[]")
+
+
+@type_of.mistake(
+    "What is inside an array has a type of its own, an enum or another array: let the function "
+    "call itself for `items`."
+)
+def _array_lost(schema: dict[str, Any]) -> str:
+    flat = _changed(schema, r'"\w+" \| "\w+"\[\]', "string[]")
+    return flat.replace("number[][]", "array[]")
+
+
+@type_of.mistake("No parentheses: gpt-oss was shown the words of an enum and `[]` behind the last.")
+def _parentheses(schema: dict[str, Any]) -> str:
+    return _changed(schema, r'("\w+" \| "\w+")\[\]', r"(\1)[]")
+
+
+@type_of.mistake("An object without `required` has only optional properties: all get a `?`.")
+def _none_required(schema: dict[str, Any]) -> str:
+    return type_of.function({"required": list(schema.get("properties", {})), **schema})
 
 
 @type_of.mistake("The words of an enum stand in double quotes.")
@@ -119,7 +168,8 @@ def _single_quotes(schema: dict[str, Any]) -> str:
 
 @type_of.mistake("An array is the type of its items and `[]`, not `Array<...>`.")
 def _array_of(schema: dict[str, Any]) -> str:
-    return _changed(schema, r"(\w+)\[\]", r"Array<\1>")
+    once = _changed(schema, r": (.+)\[\],", r": Array<\1>,")
+    return re.sub(r": Array<(.+)\[\]>", r": Array<Array<\1>>", once)
 
 
 @type_of.mistake("The brackets of the array are missing: `string[]`.")

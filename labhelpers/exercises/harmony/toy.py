@@ -26,6 +26,8 @@ class ByteTokenizer:
 
     def special_id(self, name: str) -> int:
         """The id of a mark. Raises ValueError if there is no such mark."""
+        if name not in MARKS:
+            raise ValueError(f"there is no mark {name!r}; there are {', '.join(MARKS)}")
         return 256 + MARKS.index(name)
 
     def special_name(self, token_id: int) -> str | None:
@@ -41,8 +43,12 @@ class ByteTokenizer:
         return self.decode_bytes(ids).decode("utf-8", "replace")
 
 
+_JOINING = {ord(" "): 512, ord("="): 768}
+
+
 class JoiningTokenizer(ByteTokenizer):
-    """The same, but a space and the byte behind it are one token (512 + the byte).
+    """The same, but a space and the byte behind it are one token (512 + the byte), and so are
+    an equals sign and the byte behind it (768 + the byte).
 
     Real tokenizers do so too: " code" is not a space and then "code".
     """
@@ -51,9 +57,8 @@ class JoiningTokenizer(ByteTokenizer):
         """Ids of text; the greedy choice, from left to right."""
         ids: list[int] = []
         for byte in text.encode():
-            joins = bool(ids) and ids[-1] == 32 and byte != 32
-            if joins:
-                ids[-1] = 512 + byte
+            if ids and byte != 32 and ids[-1] in _JOINING:
+                ids[-1] = _JOINING[ids[-1]] + byte
             else:
                 ids.append(byte)
         return ids
@@ -64,5 +69,6 @@ class JoiningTokenizer(ByteTokenizer):
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """The bytes of ids, marks by their names."""
-        split = ([32, i - 512] if i >= 512 else [i] for i in ids)
+        first = {base: sign for sign, base in _JOINING.items()}
+        split = ([first[i // 256 * 256], i % 256] if i >= 512 else [i] for i in ids)
         return super().decode_bytes(i for pair in split for i in pair)

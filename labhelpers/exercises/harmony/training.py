@@ -6,6 +6,8 @@ them equal.
 
 from __future__ import annotations
 
+from typing import Any
+
 from labhelpers.exercises.core import Case, exercise
 from labhelpers.harmony import Message
 
@@ -40,6 +42,19 @@ _FIRST = [Message.user("Hi"), Message.final("Hello.")]
                 ],
             ),
         ),
+        Case(
+            "a turn that was broken off before its answer",
+            lambda: (
+                [
+                    *_FIRST,
+                    Message.user("Time?"),
+                    Message.analysis("Ask."),
+                    Message.user("Never mind. 2+2?"),
+                    Message.analysis("4"),
+                    Message.final("4"),
+                ],
+            ),
+        ),
         Case("a call at the end", lambda: ([*_SETTINGS, *_FIRST, Message.user("Time?"), _CALL],)),
     ],  # fmt: skip
     hints=(
@@ -50,7 +65,7 @@ _FIRST = [Message.user("Hi"), Message.final("Hello.")]
     ),
 )
 def trained(messages: list[Message]) -> list[bool]:
-    """For each message: does the loss of this sample count it?"""
+    """A list with a bool for each message: does the loss of this sample count it?"""
     last_user = max(i for i, m in enumerate(messages) if m.role == "user")
     return [i > last_user and m.role == "assistant" for i, m in enumerate(messages)]
 
@@ -61,6 +76,41 @@ def trained(messages: list[Message]) -> list[bool]:
 )
 def _every_answer(messages: list[Message]) -> list[bool]:
     return [m.role == "assistant" for m in messages]
+
+
+@trained.mistake(
+    "Everything since the last earlier final is trained. A turn may have been broken off without "
+    "one: the last turn begins behind the last user."
+)
+def _since_final(messages: list[Message]) -> list[bool]:
+    finals = [i for i, m in enumerate(messages[:-1]) if m.channel == "final"]
+    start = max(finals, default=-1)
+    return [i > start and m.role == "assistant" for i, m in enumerate(messages)]
+
+
+@trained.mistake("Calls are left out: a model that is to call has to learn how.")
+def _no_calls(messages: list[Message]) -> list[bool]:
+    own = trained.function(messages)
+    return [o and not m.recipient for m, o in zip(messages, own, strict=True)]
+
+
+@trained.mistake(
+    "These are the places of the trained messages. Asked is a bool for every message, in order."
+)
+def _places(messages: list[Message]) -> list[Any]:
+    return [i for i, own in enumerate(trained.function(messages)) if own]
+
+
+@trained.mistake("The list covers only the last turn: messages before it need a `False` each.")
+def _short(messages: list[Message]) -> list[bool]:
+    last_user = max(i for i, m in enumerate(messages) if m.role == "user")
+    return trained.function(messages)[last_user:]
+
+
+@trained.mistake("The list covers only the last turn: messages before it need a `False` each.")
+def _shorter(messages: list[Message]) -> list[bool]:
+    last_user = max(i for i, m in enumerate(messages) if m.role == "user")
+    return trained.function(messages)[last_user + 1 :]
 
 
 @trained.mistake("A tool's result is trained too: the model would learn to invent results.")
