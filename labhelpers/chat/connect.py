@@ -36,7 +36,10 @@ def connect(
         from labhelpers.chat.server import ServerBackend
 
         if not model:
-            raise ValueError('which model of the server? connect("http://...", model="name")')
+            raise ValueError(
+                'which model of the server? Give its name: connect("http://...", model="name"), '
+                "in a terminal --name NAME"
+            )
         return ServerBackend(name, model, api_key)
     is_local = name == "nano" or Path(name).expanduser().exists()
     if via == "local" or (via is None and is_local):

@@ -77,17 +77,18 @@ def attention_row(
         )
         hidden = [k for k in range(len(values)) if k not in seen]
         axes.plot(hidden, [0.015 * top] * len(hidden), "x", color=look.tone("slate"), markersize=4)
-        for key in sorted(seen, key=lambda k: -values[k])[:3]:
-            if values[key] >= 0.05:
-                axes.text(key, values[key], f"{values[key]:.2f}", ha="center", va="bottom", size=9)
+        labelled = [k for k in sorted(seen, key=lambda k: -values[k])[:3] if values[k] >= 0.05]
+        for key in labelled:
+            axes.text(key, values[key], f"{values[key]:.2f}", ha="center", va="bottom", size=9)
         token_ticks(axes, pieces)
         axes.text(-2, -0.02 * top, "sink", ha="center", va="top", size=9)
         axes.set(
             ylabel="attention", ylim=(0, top), xlim=(-2.7, max(len(pieces) - 0.4, query + 2.6))
         )
+        axes.set_yticks([t for t in axes.get_yticks() if t <= min(top, 1.0)])  # shares end at 1
         look.grid(axes, "y")
         # The mark points at its bar from the right, where later keys are empty.
-        foot = values[query] + 0.02 * top
+        foot = values[query] + (0.1 if query in labelled else 0.02) * top  # above a number
         colour = look.tone("blue", "ink")
         axes.annotate(
             "query", (query, min(foot, 0.8 * top)),

@@ -170,7 +170,10 @@ def _legend(fig, axes: Axes, rows: dict[str, Parts]) -> None:  # type: ignore[no
             facecolor=look.tone(kind["hue"], kind["tone"]), label=part,
             hatch=_HATCH.get(_PARTS[part], ""), edgecolor=look.tone(kind["hue"], "ink"),
         ))  # fmt: skip
-    fig.legend(handles=handles, loc="outside lower left", ncols=3, handlelength=1.2)
+    fig.legend(
+        handles=handles, loc="outside lower left", ncols=len(used), handlelength=1.2,
+        columnspacing=1.4,
+    )  # fmt: skip
 
 
 def quantity(value: float, unit: str = "") -> str:

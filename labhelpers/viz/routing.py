@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from labhelpers.viz import look
 from labhelpers.viz.conversation import TokenizerLike, piece
-from labhelpers.viz.heatmap import draw_heatmap, ticks, token_ticks
+from labhelpers.viz.heatmap import ANNOTATED, draw_heatmap, ticks, token_ticks
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -77,6 +77,12 @@ class Routings(NamedTuple):
             several[0].num_experts,
         )
 
+    def after(self, start: int) -> Routings:
+        """The same recording without its first `start` tokens."""
+        return Routings(
+            self.ids[start:], self.expert_ids[:, start:], self.weights[:, start:], self.num_experts
+        )
+
     def check_layer(self, layer: int) -> None:
         """Raise ValueError for a layer that is not there."""
         if not 0 <= layer < len(self.expert_ids):
@@ -114,6 +120,7 @@ def record_routing(model: GptOss, ids: Sequence[int] | Tensor) -> Routings:
 def expert_load(routings: Routings, by: str = "choices", title: str | None = None) -> look.Picture:
     """Heat map: every expert's share of its layer's choices, or of its weight, in percent.
 
+    The colours say how far a share lies from the even one, which is paper.
     Raises ValueError unless `by` is "choices" or "weight".
     """
     load = 100 * routings.by(by)  # [L, E]
@@ -122,10 +129,17 @@ def expert_load(routings: Routings, by: str = "choices", title: str | None = Non
     even = 100 / experts
     with look.style():
         fig, axes = look.figure(height=min(4.0, max(2.2, 1.1 + 0.3 * layers)))
-        draw_heatmap(axes, load.tolist(), f"share of {by}, %")
+        # From 0 up, all shares would look alike: white is the even share, full colour is twice it.
+        above = load - even
+        top, words = max(even, float(above.max())), [[f"{v:.0f}" for v in r] for r in load.tolist()]
+        draw_heatmap(
+            axes, above.tolist(), "points above even", top=top, signed=True,
+            words=words if load.numel() <= ANNOTATED else None,
+        )  # fmt: skip
         axes.set(xlabel="expert", ylabel="layer")
         often = by == "choices"
         said = "How often each expert is chosen" if often else "How much each expert counts"
+        said += f" (% of {by}, white: the even {even:.3g})"
         axes.set_title(title or said)
         ticks(axes, "x", experts)
         ticks(axes, "y", layers)
@@ -233,7 +247,7 @@ def token_routing(
         ticks(axes, "y", len(table))
         axes.spines[["left", "bottom"]].set_visible(False)
         axes.tick_params(length=0)
-        axes.set_title(title or f"Layer {layer}: which experts each token goes to (dark: most)")
+        axes.set_title(title or f"Layer {layer}: which experts each token goes to (fill: weight)")
     first = routings.expert_ids[layer, 0].tolist()
     cut = (
         f" The first {len(shown)} of {len(routings.ids)} tokens."
