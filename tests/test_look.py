@@ -227,6 +227,9 @@ def test_loads_and_weights_add_up():
     twice = viz.Routings.join([seen, routings(5, 8)])
     assert len(twice.ids) == 25 and twice.weights.shape == (8, 25, 4)
     assert torch.equal(twice.expert_ids[:, :20], seen.expert_ids)
+    rest = twice.after(20)
+    assert rest.ids == twice.ids[20:] and torch.equal(rest.weights, twice.weights[:, 20:])
+    assert torch.equal(rest.expert_ids, twice.expert_ids[:, 20:])
     with pytest.raises(ValueError, match="nothing to join"):
         viz.Routings.join([])
     assert torch.allclose(seen.shares[2], seen.weight_table(2).mean(1))

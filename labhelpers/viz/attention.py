@@ -38,6 +38,8 @@ def attention_row(
         raise ValueError(
             f"{len(values)} weights, {len(pieces)} tokens, query {query}, newest {newest}"
         )
+    from matplotlib.ticker import MaxNLocator
+
     sink = max(0.0, 1.0 - sum(values))
     best = max(range(query + 1), key=lambda k: values[k])
     text = (
@@ -85,7 +87,8 @@ def attention_row(
         axes.set(
             ylabel="attention", ylim=(0, top), xlim=(-2.7, max(len(pieces) - 0.4, query + 2.6))
         )
-        axes.set_yticks([t for t in axes.get_yticks() if t <= min(top, 1.0)])  # shares end at 1
+        most = min(top, 1.0)  # shares end at 1
+        axes.set_yticks([t for t in MaxNLocator(5).tick_values(0, most) if t <= most])
         look.grid(axes, "y")
         # The mark points at its bar from the right, where later keys are empty.
         foot = values[query] + (0.1 if query in labelled else 0.02) * top  # above a number
