@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import functools
+import re
 from itertools import groupby
 
 import pytest
@@ -103,7 +104,7 @@ def frame_by_parts(message, tokenizer):
 
 
 def type_by_package(schema):
-    return schema_to_typescript(schema)
+    return re.sub(r"^ +", "", schema_to_typescript(schema), flags=re.M)
 
 
 def trained_backwards(messages):
@@ -154,6 +155,8 @@ def budget_in_two_loops(step, prompt, budget, opener, stop, most):
     out, token = [], step(prompt)
     while len(out) < min(budget, most) and token != opener[0]:
         out.append(token)
+        if token in stop:
+            return out
         token = step([token])
     if len(out) == most:
         return out
@@ -187,6 +190,45 @@ def budget_looked_at_first(step, prompt, budget, opener, stop, most):
 def test_the_budget_may_be_looked_at_before_asking():
     card = ex.answer_within.judge(budget_looked_at_first)
     assert card.outcome == "right", repr(card)
+
+
+def budget_slips(forced, unfed, whole):
+    """The loop above with the slips that are made most often."""
+
+    def wrong(step, prompt, budget, opener, stop, most):
+        out, new, thinking = [], list(prompt), True
+        while len(out) < most:
+            if thinking and len(out) == budget:
+                out.extend(opener[:forced])
+                new, thinking = ([] if unfed else new) + opener[:forced], False
+                continue
+            token = step(prompt + out if whole else new)
+            thinking = thinking and token != opener[0]
+            out.append(token)
+            new = [token]
+            if token in stop:
+                return out
+        return out
+
+    return wrong
+
+
+@pytest.mark.parametrize(("slips", "words"), [
+    ((1, False, False), "Only `<|end|>` was forced"), ((1, True, False), "Only `<|end|>`"),
+    ((6, True, False), "never fed"), ((6, False, True), "fed again at each step"),
+])  # fmt: skip
+def test_slips_in_another_style_are_named(slips, words):
+    card = ex.answer_within.judge(budget_slips(*slips))
+    assert card.outcome == "wrong" and words in card.lines[1], repr(card)
+
+
+def test_a_call_that_is_thrown_away_is_not_minded():
+    def asks_once_more(step, prompt, budget, opener, stop, most):
+        out = ex.answer_within.function(step, prompt, budget, opener, stop, most)
+        step([])
+        return out
+
+    assert ex.answer_within.judge(asks_once_more).outcome == "right"
 
 
 def keep_backwards(messages):
@@ -374,7 +416,7 @@ def type_of(schema):
             out += f"{name}{sign}: {type_of(inner)},\\n"
         return out + "}"
     if kind == "array":
-        return type_of(schema["items"]) + "[]"
+        return type_of(schema["items"]) + "[]" if "items" in schema else "Array<any>"
     if kind == "string" and "enum" in schema:
         return " | ".join('"' + word + '"' for word in schema["enum"])
     known = {"string": "string", "integer": "number", "number": "number", "boolean": "boolean"}
@@ -407,13 +449,16 @@ def test_a_recursive_answer_is_judged_by_itself(order):
 
 def test_a_recursive_answer_under_another_decorator():
     scope = {"wraps": functools.wraps}
-    wrapped = RIGHT + """
+    wrapped = (
+        RIGHT
+        + """
 inner = type_of
 
 @wraps(inner)
 def type_of(schema):
     return inner(schema)
 """
+    )
     assert cell(wrapped, scope).outcome == "right"
 
 

@@ -233,7 +233,8 @@ class Anatomy(Component):
     def html(self) -> str:
         cells = []
         for text, name, special in self.parts:
-            cell = _cell(Token(text, name, special, False), self.mark, below=True)
+            header = not special and name != "text"
+            cell = _cell(Token(text, name, special, header), self.mark, below=True)
             cells.append(cell.replace("margin:2px 1px", "margin:2px 5px"))
         return f'<div style="{bar(self.mark)}">{" ".join(cells)}</div>'
 

@@ -73,10 +73,10 @@ def side_by_side(columns: Mapping[str, Sequence[str]], names: Sequence[str]) -> 
 
 
 def _code(text: str) -> str:
-    """Code that keeps its lines and breaks anywhere: headers have no spaces to break at."""
+    """Code that keeps its lines; headers have no spaces, so they may break around their marks."""
     style = (
         "background:transparent;color:inherit;padding:0;white-space:pre-wrap;overflow-wrap:anywhere"
     )
-    if "<|" in text:  # one long word: no line is to be left half empty for it
-        style += ";word-break:break-all"
-    return f'<code style="{style}">{html.escape(text, quote=True)}</code>'
+    shown = html.escape(text, quote=True)
+    shown = shown.replace("&lt;|", "<wbr>&lt;|").replace("|&gt;", "|&gt;<wbr>")
+    return f'<code style="{style}">{shown}</code>'

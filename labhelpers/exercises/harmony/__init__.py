@@ -3,6 +3,7 @@
 `clinic` holds ten broken transcripts to diagnose. `ByteTokenizer` is the tokenizer for paper.
 """
 
+from labhelpers.exercises.harmony import budget_slips as _budget_slips  # noqa: F401 (registers)
 from labhelpers.exercises.harmony import clinic
 from labhelpers.exercises.harmony.budget import answer_within
 from labhelpers.exercises.harmony.framing import frame

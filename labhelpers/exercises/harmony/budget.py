@@ -18,10 +18,11 @@ _AGAIN = [_START, _ASSISTANT, _CHANNEL, _ANALYSIS, _MESSAGE]
 _PATIENCE = 80  # calls of step after which a loop is taken to be endless
 
 
-def _thinker(thoughts: int, more: int = 0) -> Step:
+def _thinker(thoughts: int, more: int = 0, says: dict[int, int] | None = None) -> Step:
     """A pretend model in the middle of its analysis: `thoughts` tokens, then it answers by itself.
 
-    more: first it opens a second analysis of so many tokens.
+    more: first it opens a second analysis of so many tokens. says: tokens that it writes when so
+    many thoughts are left.
     If only `<|end|>` is put into its mouth it opens another analysis, as gpt-oss does.
     """
     fed: list[int] = []
@@ -47,15 +48,17 @@ def _thinker(thoughts: int, more: int = 0) -> Step:
             return queue[0]
         if state["thinking"]:
             state["left"] -= 1
-            return mood if state["left"] >= 0 else _END
+            return (says or {}).get(state["left"], mood) if state["left"] >= 0 else _END
         state["answer"] -= 1
         return mood if state["answer"] >= 0 else _RETURN
 
     return step
 
 
-def _case(thoughts: int, budget: int, most: int = 40, more: int = 0) -> tuple[object, ...]:
-    return _thinker(thoughts, more), [1, 2, 3], budget, list(OPENER), {_RETURN}, most
+def _case(
+    thoughts: int, budget: int, most: int = 40, more: int = 0, says: dict[int, int] | None = None
+) -> tuple[object, ...]:
+    return _thinker(thoughts, more, says), [1, 2, 3], budget, list(OPENER), {_RETURN}, most
 
 
 @exercise(
@@ -69,6 +72,9 @@ def _case(thoughts: int, budget: int, most: int = 40, more: int = 0) -> tuple[ob
         Case("a budget of 0", lambda: _case(30, 0)),
         Case("an opener that passes the limit", lambda: _case(30, 4, 7)),
         Case("a second analysis after its own end", lambda: _case(3, 6, more=9)),
+        Case("a stop token inside the analysis", lambda: _case(30, 5, says={27: _RETURN})),
+        Case("the word `final` in a thought", lambda: _case(30, 6, says={27: _FINAL})),
+        Case("a budget as large as the limit", lambda: _case(30, 4, 4)),
     ],
     hints=(
         "The usual loop: ask `step`, append, feed what was appended. While the model thinks (it "
@@ -82,11 +88,12 @@ def _case(thoughts: int, budget: int, most: int = 40, more: int = 0) -> tuple[ob
 def answer_within(
     step: Step, prompt: list[int], budget: int, opener: list[int], stop: set[int], most: int
 ) -> list[int]:
-    """A list of the new ids: at most `budget` of reasoning, then, forced or not, an answer.
+    """A list of the new ids: a first thought of at most `budget`, then, forced or not, an answer.
 
     step(new_ids) takes the ids not yet fed and gives the model's next id. The prompt ends inside
     the analysis. Up to and with a stop token, and no new id once there are `most`; the opener is
-    written whole even so. A model that ends its analysis by itself is not forced any more.
+    written whole even so. A model that ends its analysis by itself is not forced any more, even
+    if it opens a second one.
     """
     out: list[int] = []
     new, thinking = list(prompt), True

@@ -6,6 +6,7 @@ Source of the solution: `labhelpers.harmony.render`; a test holds them equal.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
@@ -37,6 +38,15 @@ def _shown(ids: list[int]) -> str:
             lambda: (Message.call("python", "1 + 1"), _JOINING),
         ),
         Case("a text with blanks at its ends", lambda: (Message.final(" Hi.\n"), _TOY)),
+        Case("a preamble", lambda: (Message.preamble("I look."), _TOY)),
+        Case(
+            "an answer in JSON",
+            lambda: (replace(Message.final("{}"), content_type="<|constrain|>json"), _TOY),
+        ),
+        Case(
+            "a call with a plain `json`",
+            lambda: (replace(Message.call("functions.now", "{}"), content_type="json"), _TOY),
+        ),
     ],
     hints=(
         "Collect ids in a list, in the order of the header: mark, author, recipient, channel, "
@@ -128,6 +138,16 @@ for _end in (False, True):  # whoever writes one long text has often other slips
 
 
 @frame.mistake(
+    "The marks went through `encode`: a mark is one token, `tokenizer.special_id(name)`. (And "
+    "words that belong together, ` to=functions.now`, are encoded in one go.)"
+)
+def _marks_encoded(message: Message, tokenizer: Any) -> list[int]:
+    name = tokenizer.special_name
+    ids = _to_apart(message, tokenizer)
+    return [j for i in ids for j in (tokenizer.encode(name(i)) if name(i) else [i])]
+
+
+@frame.mistake(
     "A mark that was typed became a real mark: whoever can type can forge messages. Encode "
     "the text by itself, as ordinary text."
 )
@@ -186,6 +206,40 @@ def _typed_constrain(message: Message, tokenizer: Any) -> list[int]:
     return _ids([p.encode() if p == "<|constrain|>" else p for p in parts], tokenizer)
 
 
+@frame.mistake(
+    "A preamble was stopped with `<|call|>`. Its channel is commentary too, but it has no "
+    "recipient: nobody is called."
+)
+def _commentary_calls(message: Message, tokenizer: Any) -> list[int]:
+    parts = _parts(message)
+    if message.role == "assistant" and message.channel == "commentary":
+        parts[-1] = "<|call|>"
+    return _ids(parts, tokenizer)
+
+
+@frame.mistake(
+    "The content type is missing where there is no recipient: an answer may have one as well."
+)
+def _type_of_calls_only(message: Message, tokenizer: Any) -> list[int]:
+    return _ids(_parts(message, no_type=message.recipient is None), tokenizer)
+
+
+@frame.mistake(
+    "A plain `json` got a mark: write `<|constrain|>` only if it stands in `content_type`."
+)
+def _always_constrained(message: Message, tokenizer: Any) -> list[int]:
+    kind = message.content_type
+    if kind and kind != "code" and not kind.startswith("<|"):
+        message = replace(message, content_type=f"<|constrain|>{kind}")
+    return _ids(_parts(message), tokenizer)
+
+
+@frame.mistake("The space before `<|constrain|>` is missing.")
+def _tight_mark(message: Message, tokenizer: Any) -> list[int]:
+    tight = (message.content_type or "").startswith("<|")
+    return _ids(_parts(message, before_type=b"" if tight else b" "), tokenizer)
+
+
 @frame.mistake("The space before the content type is missing.")
 def _tight_type(message: Message, tokenizer: Any) -> list[int]:
     return _ids(_parts(message, before_type=b""), tokenizer)
@@ -211,24 +265,37 @@ def _no_message(message: Message, tokenizer: Any) -> list[int]:
 
 @frame.mistake(
     "A space was encoded apart from the word behind it: a tokenizer may have one token for both. "
-    "Encode ` code` as one text."
+    "Encode ` code` in one go."
 )
 def _apart(message: Message, tokenizer: Any) -> list[int]:
     return _ids(_parts(message), tokenizer, apart=True)
 
 
-@frame.mistake(
-    "A recipient was encoded apart from its ` to=`: a tokenizer may have a token that reaches "
-    "over the joint. Encode ` to=functions.now` as one text."
-)
-def _to_apart(message: Message, tokenizer: Any) -> list[int]:
-    if not message.recipient:
-        return frame.function(message, tokenizer)
+def _cut_recipient(message: Message, tokenizer: Any, *cut: str) -> list[int]:
+    """The right ids, but the recipient's text is encoded in pieces."""
     ids = frame.function(message, tokenizer)
+    if not message.recipient:
+        return ids
     author = tokenizer.encode(message.name or message.role)
     whole = tokenizer.encode(f" to={message.recipient}")
-    apart = [*tokenizer.encode(" to="), *tokenizer.encode(message.recipient)]
+    apart = [i for piece in cut for i in tokenizer.encode(piece.format(message.recipient))]
     return [ids[0], *author, *apart, *ids[1 + len(author) + len(whole) :]]
+
+
+_TO_APART = (
+    "A recipient was encoded in pieces: a tokenizer may have a token that reaches over the joint. "
+    "Encode ` to=functions.now` in one go."
+)
+
+
+@frame.mistake(_TO_APART)
+def _to_apart(message: Message, tokenizer: Any) -> list[int]:
+    return _cut_recipient(message, tokenizer, " to=", "{}")
+
+
+@frame.mistake(_TO_APART)
+def _space_apart(message: Message, tokenizer: Any) -> list[int]:
+    return _cut_recipient(message, tokenizer, " ", "to={}")
 
 
 @frame.mistake(

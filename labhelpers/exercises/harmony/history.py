@@ -43,6 +43,7 @@ _TURN = [Message.user("2+2?"), _THOUGHT, _FINAL]
         ),
         Case("a turn broken off before its answer", lambda: ([*_TURN, _ASK, _THOUGHT, _ASK],)),
         Case("a dialogue that ends with its answer", lambda: ([*_TURN, *_TURN],)),
+        Case("no final, and a thought first of all", lambda: ([_THOUGHT, _CALL, _RESULT],)),
         Case(
             "a finished turn with a preamble",
             lambda: ([_ASK, _THOUGHT, _PREAMBLE, _CALL, _RESULT, _THOUGHT, _FINAL, _ASK],),
@@ -151,6 +152,15 @@ def _drop_preambles(messages: list[Message]) -> list[int]:
     last = max((i for i, m in enumerate(messages) if m.channel == "final"), default=0)
     said = [i for i, m in enumerate(messages) if m.channel == "commentary" and m.recipient is None]
     return [i for i in keep.function(messages) if i >= last or i not in said]
+
+
+@keep.mistake(
+    "Without any final message 0 was taken for one, and a thought there is gone: if there is no "
+    "final, nothing goes."
+)
+def _zero_is_final(messages: list[Message]) -> list[int]:
+    last = max((i for i, m in enumerate(messages) if m.channel == "final"), default=0)
+    return [i for i, m in enumerate(messages) if i > last or m.channel != "analysis"]
 
 
 @keep.mistake("It looks for a final before the last message only: a list may end with its answer.")

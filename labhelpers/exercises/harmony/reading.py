@@ -21,6 +21,7 @@ _WORD = "naïve ♞".encode()  # 2 bytes for ï, 3 for ♞
         Case("whole letters", lambda: ([b"ab", b"", b"c"],)),
         Case("letters cut in two", lambda: ([_WORD[:3], _WORD[3:8], _WORD[8:9], _WORD[9:]],)),
         Case("a byte that is never completed", lambda: ([b"a\xc3", b"b", b"c\xf0\x9f"],)),
+        Case("a wrong byte before a letter cut in two", lambda: ([b"a\xff\xc3", b"\xa9"],)),
     ],
     hints=(
         "A chunk may end in the middle of a character. What is not complete has to wait for the "
@@ -37,7 +38,7 @@ def text_pieces(chunks: list[bytes]) -> list[str]:
 
 
 @text_pieces.mistake(
-    "Every chunk was decoded by itself, so a letter that is split becomes two question marks."
+    "Every chunk was decoded by itself, so a letter that is split becomes two or more `�`."
 )
 def _each_alone(chunks: list[bytes]) -> list[str]:
     return [chunk.decode("utf-8", "replace") for chunk in chunks] + [""]
@@ -67,6 +68,53 @@ def _whole_chunk_waits(chunks: list[bytes]) -> list[str]:
         except UnicodeDecodeError:
             out.append("")
     return [*out, waiting.decode("utf-8", "replace")]
+
+
+@text_pieces.mistake(
+    "At a byte that is wrong everything was given out, the beginning of the next letter too: that "
+    "one has to wait all the same."
+)
+def _flush_at_wrong(chunks: list[bytes]) -> list[str]:
+    out, waiting = [], b""
+    for chunk in chunks:
+        waiting += chunk
+        try:
+            text, used = waiting.decode(), len(waiting)
+        except UnicodeDecodeError as error:
+            cut = error.reason == "unexpected end of data"
+            used = error.start if cut else len(waiting)
+            text = waiting[:used].decode("utf-8", "replace")
+        out.append(text)
+        waiting = waiting[used:]
+    return [*out, waiting.decode("utf-8", "replace")]
+
+
+@text_pieces.mistake(
+    "Everything waits while the text ends in `�`: then whole letters wait too, and a byte that is "
+    "wrong for good looks like one that waits. Hold back only the bytes of the unfinished letter."
+)
+def _all_waits(chunks: list[bytes]) -> list[str]:
+    out, shown, seen = [], "", b""
+    for chunk in chunks:
+        seen += chunk
+        text = seen.decode("utf-8", "replace")
+        out.append("" if text.endswith("\ufffd") else text[len(shown) :])
+        shown = shown if text.endswith("\ufffd") else text
+    return [*out, seen.decode("utf-8", "replace")[len(shown) :]]
+
+
+@text_pieces.mistake(
+    "Every `�` at the end of the text is held back. But a byte that is wrong for good looks the "
+    "same as one that waits: let the decoder tell them apart."
+)
+def _signs_wait(chunks: list[bytes]) -> list[str]:
+    out, shown, seen = [], "", b""
+    for chunk in chunks:
+        seen += chunk
+        text = seen.decode("utf-8", "replace").rstrip("\ufffd")
+        out.append(text[len(shown) :])
+        shown = text
+    return [*out, seen.decode("utf-8", "replace")[len(shown) :]]
 
 
 @text_pieces.mistake("The bytes were read as Latin-1, a byte a letter: they are UTF-8.")
@@ -132,6 +180,10 @@ _BEHIND = ["<|channel|>", "commentary", " to=functions.now", " ", "<|constrain|>
             "a word in front of the channel, the role known",
             lambda: ([" to=functions.now json", "<|channel|>", "commentary"], "assistant"),
         ),
+        Case(
+            "another plain word",
+            lambda: (["assistant to=functions.run yaml", "<|channel|>", "commentary"], None),
+        ),
         Case("a word cut in two", lambda: (["assist", "ant", "<|channel|>", "fin", "al"], None)),
     ],  # fmt: skip
     hints=(
@@ -192,6 +244,22 @@ _slip(  # only a bare word, and it replaces what `to=` said
 _slip(  # the bare word loses its mark as well
     _LEFT_OVER,
     lambda parts, f: (*f[:2], f[3].removeprefix("<|constrain|>"), None) if f[3] and not f[2] else f,
+)
+_slip(  # only a bare word, and only where `to=` said nothing
+    _LEFT_OVER,
+    lambda parts, f: (*f[:2], f[3], None) if f[3] and "<|" not in f[3] and not f[2] else f,
+)
+_slip(
+    "The role that was given is ignored: when `role` is not None it is known from the start.",
+    lambda parts, f: read_header.function(parts, None),
+)
+_slip(
+    "A plain word got the mark `<|constrain|>`: only what stands behind that mark has it.",
+    lambda parts, f: (*f[:3], f[3] and "<|constrain|>" + f[3].removeprefix("<|constrain|>")),
+)
+_slip(
+    "Only the words `json` and `code` were read as content types: any left-over word is one.",
+    lambda parts, f: f if f[3] != "yaml" else (*f[:3], None),
 )
 _slip(
     "A word in front of the channel replaced the role that was given: known is known, and any "

@@ -37,6 +37,20 @@ _NESTED = {
         "size": {"type": "integer", "enum": [1, 2]},
     },
 }
+_INSIDE = {
+    "type": "object",
+    "properties": {
+        "place": {
+            "type": "object",
+            "properties": {"x": {"type": "number"}, "near": {"type": "boolean"}},
+            "required": ["x"],
+        },
+        "stops": {
+            "type": "array",
+            "items": {"type": "object", "properties": {"name": {"type": "string"}}},
+        },
+    },
+}
 
 
 @exercise(
@@ -48,6 +62,8 @@ _NESTED = {
         Case("a city, a unit and days", lambda: (_CITY,)),
         Case("a list, a flag and something else", lambda: (_LISTS,)),
         Case("lists of words and of lists, and no `required`", lambda: (_NESTED,)),
+        Case("objects inside an object", lambda: (_INSIDE,)),
+        Case("an array without `items`", lambda: ({"type": "array"},)),
     ],
     hints=(
         'Look at `schema.get("type")` and treat one kind after the other: the simple types, a '
@@ -73,7 +89,7 @@ def type_of(schema: dict[str, Any]) -> str:
                 lines.append(f"{name}{optional}: {write(inner)},")
             return "\n".join([*lines, "}"])
         if kind == "array":
-            return write(schema["items"]) + "[]"
+            return write(schema["items"]) + "[]" if "items" in schema else "Array<any>"
         if kind == "string" and "enum" in schema:
             return " | ".join(f'"{word}"' for word in schema["enum"])
         simple = {"string": "string", "number": "number", "integer": "number", "boolean": "boolean"}
@@ -205,6 +221,58 @@ def _guess(schema: dict[str, Any]) -> str:
 @type_of.mistake("What has no known type is `any`: Python's `None` got into the text.")
 def _none(schema: dict[str, Any]) -> str:
     return _changed(schema, r": any,", ": None,")
+
+
+@type_of.mistake("What has no known type is `any`, not `object`.")
+def _object_for_any(schema: dict[str, Any]) -> str:
+    return _changed(schema, r": any,", ": object,")
+
+
+@type_of.mistake("The items of an array have a type: let the function call itself for `items`.")
+def _any_items(schema: dict[str, Any]) -> str:
+    text = re.sub(r"\{\n[^{}]*\}\[\]", "any[]", type_of.function(schema))
+    return re.sub(r": .+\[\],", ": any[],", text)
+
+
+@type_of.mistake("An array without `items` is `Array<any>`, as the table says.")
+def _bare_array(schema: dict[str, Any]) -> str:
+    return type_of.function(schema).replace("Array<any>", "any[]")
+
+
+@type_of.mistake("An array without `items` is `Array<any>`, as the table says.")
+def _bare_array_any(schema: dict[str, Any]) -> str:
+    return type_of.function(schema).replace("Array<any>", "any")
+
+
+@type_of.mistake(
+    "An object inside an object became `any`: it has properties of its own, so the function calls "
+    "itself for it too."
+)
+def _inner_any(schema: dict[str, Any]) -> str:
+    return re.sub(r": \{\n[^{}]*\}", ": any", type_of.function(schema))
+
+
+def _indent(step: str, first: int) -> None:
+    """Every line by its depth; `first`: from which depth on."""
+
+    def wrong(schema: dict[str, Any]) -> str:
+        out, depth = [], 0
+        for line in type_of.function(schema).split("\n"):
+            depth -= line.startswith("}")
+            out.append(step * max(0, depth - first) + line)
+            depth += line.endswith("{")
+        return "\n".join(out)
+
+    wrong.__name__ = f"_indent_{len(type_of.mistakes)}"
+    type_of.mistake(
+        "There is no indentation in this exercise: every line stands flush left, those of an "
+        "object inside an object too."
+    )(wrong)
+
+
+for _step in ("    ", "  ", "\t"):
+    _indent(_step, 0)
+    _indent(_step, 1)
 
 
 @type_of.mistake("There is no indentation: gpt-oss was shown these lines flush left.")
