@@ -13,18 +13,14 @@ Limits     the CPU. Headers are checked now, an expert's scales when it is first
            the files as they are while the model lives: a file cut short ends the process.
 """
 
-from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from labhelpers.checkpoint import memory, reader
 from labhelpers.checkpoint.errors import CheckpointError
-from labhelpers.checkpoint.files import TensorInfo, read_folder
-from labhelpers.checkpoint.layouts import Entry, detect, entries
+from labhelpers.checkpoint.files import TensorInfo
 from labhelpers.model import DecoderLayer, GptOss, check_dtype
 from labhelpers.mxfp4.packed import PackedExperts
 
@@ -42,58 +38,35 @@ def load_packed(folder: str | Path, dtype: torch.dtype = torch.bfloat16) -> GptO
     check_dtype(dtype)
     if dtype not in _STORED:
         raise ValueError(f"packed experts work in bfloat16 or float32, not in {dtype}")
-    folder = reader.check_folder(folder)
-    config = reader.read_config(folder)
-    tensors = read_folder(folder)
-    layout = detect(tensors, folder)
-    reader._check_layers(folder, config, tensors)
-    model = reader._empty_model(folder, config)
-    shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
-    wanted = entries(shapes, layout)
-    packed = reader._check_names(folder, wanted, tensors)
-    unpacked = [entry.name for entry in wanted if entry.expert and entry not in packed]
+    found = reader.survey(folder)
+    folder, config, model = found.folder, found.config, found.model
+    unpacked = [e.name for e in found.wanted if e.expert and e not in found.packed]
     if unpacked:
         raise CheckpointError(
             f"{folder} holds {unpacked[0]} unpacked, so there is nothing to keep packed: use "
             "labhelpers.checkpoint.load_model, or write it again with checkpoint.save"
         )
-    reader._check_quantization(folder, layout, packed)
-    for entry in wanted:
-        reader._check_entry(entry, tensors, entry in packed)
-    _check_memory(folder, tensors, dtype)
+    found.check_stored()
+    _check_memory(folder, found.tensors, dtype)
+    shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
     with torch.device("meta"):
         for number, layer in enumerate(model.model.layers):
             assert isinstance(layer, DecoderLayer)
             layer.mlp.experts = PackedExperts(config, f"{folder}: layer {number}")
     model.requires_grad_(False)
-    model.load_state_dict(_views(shapes, wanted, tensors, packed, dtype), assign=True)
-    model.stop_ids |= reader._stop_ids(folder, config)
+    model.load_state_dict(_views(shapes, found, dtype), assign=True)
+    model.stop_ids |= reader.stop_ids(folder, config)
     return model.eval()
 
 
 def _views(
-    shapes: dict[str, tuple[int, ...]],
-    wanted: list[Entry],
-    tensors: dict[str, TensorInfo],
-    packed: set[Entry],
-    dtype: torch.dtype,
+    shapes: dict[str, tuple[int, ...]], found: reader.Survey, dtype: torch.dtype
 ) -> dict[str, Tensor]:
     """A state dict of views into the files; only another dtype makes a copy."""
     state: dict[str, Tensor] = {}
-    with ExitStack() as stack:
-        files: dict[Path, Any] = {}
-
-        def read(name: str) -> Tensor:
-            file = tensors[name].file
-            try:
-                if file not in files:
-                    files[file] = stack.enter_context(safe_open(file, framework="pt"))
-                return files[file].get_tensor(name)  # keeps the mapping alive by itself
-            except (SafetensorError, OSError) as error:
-                raise CheckpointError(f"{file}: cannot read {name} ({error})") from error
-
-        for entry in wanted:
-            if entry in packed:
+    with reader.mapped(found.tensors) as read:
+        for entry in found.wanted:
+            if entry in found.packed:
                 # Hugging Face's names are ours, whatever the layout calls them.
                 state[f"{entry.params[0]}_blocks"] = read(entry.blocks)
                 state[f"{entry.params[0]}_scales"] = read(entry.scales)

@@ -9,9 +9,10 @@ Sources    transformers' GptOssForCausalLM for the names, `labhelpers.mxfp4.form
 Limits     the whole model on one device, in one dtype; float16 is refused (see model.check_dtype).
 """
 
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -37,6 +38,34 @@ def load_model(
     Raises CheckpointError for anything missing, damaged or not understood; ValueError for float16.
     """
     check_dtype(dtype)
+    found = survey(folder)
+    found.check_stored()
+    model = found.model.to(dtype).to_empty(device=device)
+    _fill(model, found.wanted, found.tensors, found.packed)
+    model.stop_ids |= stop_ids(found.folder, found.config)
+    return model.eval()
+
+
+class Survey(NamedTuple):
+    """What a folder's config and headers say, before any weight is read."""
+
+    folder: Path
+    config: GptOssConfig
+    tensors: dict[str, TensorInfo]  # what is stored, by name
+    layout: Layout
+    model: GptOss  # on the meta device: shapes without memory
+    wanted: list[Entry]
+    packed: set[Entry]  # those of `wanted` that are stored as MXFP4
+
+    def check_stored(self) -> None:
+        """Raise CheckpointError unless config, shapes and dtypes of all entries agree."""
+        _check_quantization(self.folder, self.layout, self.packed)
+        for entry in self.wanted:
+            _check_entry(entry, self.tensors, entry in self.packed)
+
+
+def survey(folder: str | Path) -> Survey:
+    """Read config and headers. Raises CheckpointError unless every name is accounted for."""
     folder = check_folder(folder)
     config = read_config(folder)
     tensors = read_folder(folder)
@@ -45,13 +74,28 @@ def load_model(
     model = _empty_model(folder, config)
     wanted = entries({n: tuple(p.shape) for n, p in model.named_parameters()}, layout)
     packed = _check_names(folder, wanted, tensors)
-    _check_quantization(folder, layout, packed)
-    for entry in wanted:
-        _check_entry(entry, tensors, entry in packed)
-    model = model.to(dtype).to_empty(device=device)
-    _fill(model, wanted, tensors, packed)
-    model.stop_ids |= _stop_ids(folder, config)
-    return model.eval()
+    return Survey(folder, config, tensors, layout, model, wanted, packed)
+
+
+@contextmanager
+def mapped(tensors: dict[str, TensorInfo]) -> Iterator[Callable[[str], Tensor]]:
+    """A function from names to views of the files, which take no memory until they are read.
+
+    A view keeps its mapping alive by itself. The function raises CheckpointError.
+    """
+    with ExitStack() as stack:
+        files: dict[Path, Any] = {}
+
+        def read(name: str) -> Tensor:
+            file = tensors[name].file
+            try:
+                if file not in files:
+                    files[file] = stack.enter_context(safe_open(file, framework="pt"))
+                return files[file].get_tensor(name)
+            except (SafetensorError, OSError) as error:
+                raise CheckpointError(f"{file}: cannot read {name} ({error})") from error
+
+        yield read
 
 
 def _empty_model(folder: Path, config: GptOssConfig) -> GptOss:
@@ -190,19 +234,7 @@ def _fill(
 ) -> None:
     """Copy every stored tensor into its parameters."""
     params = dict(model.named_parameters())
-    with ExitStack() as stack:
-        files: dict[Path, Any] = {}
-
-        def read(name: str) -> Tensor:
-            """A view of the file: no memory is taken until it is copied."""
-            file = tensors[name].file
-            try:
-                if file not in files:
-                    files[file] = stack.enter_context(safe_open(file, framework="pt"))
-                return files[file].get_tensor(name)
-            except (SafetensorError, OSError) as error:
-                raise CheckpointError(f"{file}: cannot read {name} ({error})") from error
-
+    with mapped(tensors) as read:
         for entry in wanted:
             targets: list[Tensor] = [params[name] for name in entry.params]
             where = f"{tensors[entry.blocks if entry in packed else entry.name].file}: {entry.name}"
@@ -242,7 +274,7 @@ def _check_finite(target: Tensor, where: str) -> None:
         raise CheckpointError(f"{where} holds NaN or infinity: the file is damaged, fetch it again")
 
 
-def _stop_ids(folder: Path, config: GptOssConfig) -> frozenset[int]:
+def stop_ids(folder: Path, config: GptOssConfig) -> frozenset[int]:
     """The end tokens of generation_config.json, if there is one."""
     file = folder / "generation_config.json"
     ids = read_json(file).get("eos_token_id", []) if file.exists() else []
