@@ -22,7 +22,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from labhelpers.mxfp4.format import fake_quantize
+from labhelpers.mxfp4.format import as_blocks, fake_quantize
 from labhelpers.mxfp4.grid import BLOCK
 
 NF4_BLOCK = 64
@@ -42,7 +42,7 @@ def nf4_values() -> Tensor:
 
 def int4(weight: Tensor) -> Tensor:
     """Round weight [..., K] to seven even steps a side, scaled for each 32; fp32 [..., K]."""
-    blocks = _blocks(weight, BLOCK)  # [..., G, 32]
+    blocks = as_blocks(weight.float())  # [..., G, 32]
     scale = (blocks.abs().amax(-1, keepdim=True) / 7).half().float()  # stored as fp16
     steps = torch.where(scale > 0, blocks / scale, 0.0).round().clamp(-7, 7)
     return (steps * scale).flatten(-2)
@@ -50,7 +50,7 @@ def int4(weight: Tensor) -> Tensor:
 
 def nf4(weight: Tensor) -> Tensor:
     """Round weight [..., K] to the nearest of NF4's values, scaled for each 64; fp32 [..., K]."""
-    blocks = _blocks(weight, NF4_BLOCK)  # [..., G, 64]
+    blocks = as_blocks(weight.float(), NF4_BLOCK)  # [..., G, 64]
     scale = blocks.abs().amax(-1, keepdim=True)
     unit = torch.where(scale > 0, blocks / scale, 0.0)
     values = nf4_values().to(weight.device)
@@ -107,12 +107,3 @@ def error_table(weights: Iterable[Tensor], schemes: Iterable[str] = tuple(SCHEME
         unit = size or 1.0  # nothing but zeros
         rows.append(Errors(name, SCHEMES[name].bits, rms / unit, worst / unit, exact))
     return rows
-
-
-def _blocks(weight: Tensor, size: int) -> Tensor:
-    if weight.ndim == 0 or weight.shape[-1] % size or weight.shape[-1] == 0:
-        raise ValueError(
-            f"weight has shape {list(weight.shape)}, but its last dimension must be a multiple of "
-            f"{size}: pad it with zeros, or transpose if the input dimension is another one"
-        )
-    return weight.float().unflatten(-1, (-1, size))

@@ -59,7 +59,7 @@ def quantize(weight: Tensor, rule: Rule = "round_up") -> tuple[Tensor, Tensor]:
     experts, [E, in, out], first. Raises ValueError for a K that 32 does not divide, a dtype that
     is not floating, and NaN or infinity.
     """
-    blocks = _as_blocks(weight)  # [..., G, 32] fp32
+    blocks = as_blocks(weight)  # [..., G, 32] fp32
     if not torch.isfinite(blocks).all():
         where = torch.nonzero(~torch.isfinite(blocks.flatten(-2)))[0].tolist()
         raise ValueError(
@@ -102,7 +102,7 @@ def fake_quantize(weight: Tensor, rule: Rule = "round_up", dim: int = -1) -> Ten
     """
     if weight.dtype not in (torch.float32, torch.bfloat16, torch.float64):
         raise ValueError(f"fake_quantize needs fp32 or bf16 weights, got {weight.dtype}")
-    blocks = _as_blocks(weight.movedim(dim, -1))
+    blocks = as_blocks(weight.movedim(dim, -1))
     scale_bytes = choose_scales(blocks, rule)
     steps, _, step = round_to_grid(blocks, scale_bytes)
     magnitude = (steps * step).clamp_max(6.0)
@@ -150,16 +150,16 @@ def unpack(blocks: Tensor) -> Tensor:
     return torch.stack((blocks & 0x0F, blocks >> 4), -1).flatten(-3)
 
 
-def _as_blocks(weight: Tensor) -> Tensor:
-    """View weight [..., K] as fp32 [..., K/32, 32]."""
+def as_blocks(weight: Tensor, size: int = BLOCK) -> Tensor:
+    """View weight [..., K] as fp32 [..., K/size, size]. Raises ValueError for other shapes."""
     if not weight.is_floating_point():
         raise ValueError(f"weight must be floating point, got {weight.dtype}")
-    if weight.ndim == 0 or weight.shape[-1] % BLOCK or weight.shape[-1] == 0:
+    if weight.ndim == 0 or weight.shape[-1] % size or weight.shape[-1] == 0:
         raise ValueError(
             f"weight has shape {list(weight.shape)}, but its last dimension must be a multiple of "
-            f"{BLOCK}: pad it with zeros, or transpose if the input dimension is another one"
+            f"{size}: pad it with zeros, or transpose if the input dimension is another one"
         )
-    return weight.unflatten(-1, (-1, BLOCK)).float()
+    return weight.unflatten(-1, (-1, size)).float()
 
 
 def check_packed(blocks: Tensor, scales: Tensor) -> None:
