@@ -1,10 +1,9 @@
 """Triton kernels in Triton's interpreter, on the CPU, against float64; and their fallbacks.
 
 The interpreter has to be switched on before Triton is imported, and a process that has it on
-cannot use a GPU: so it is on only if this file is the first to import Triton and no GPU is there.
+cannot use a GPU: conftest.py switches it on where no GPU is there.
 """
 
-import os
 import subprocess
 import sys
 import warnings
@@ -13,9 +12,6 @@ from importlib.util import find_spec
 import pytest
 import torch
 from torch import Tensor
-
-if not torch.cuda.is_available() and "triton" not in sys.modules:
-    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 from labhelpers import kernels
 from labhelpers.kernels import decode, grouped, triton_or_not

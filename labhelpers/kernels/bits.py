@@ -1,4 +1,6 @@
-"""MXFP4 numbers from their bits: no table, no gather, three integer instructions a weight.
+"""What the kernels share: MXFP4 numbers from their bits, and the activation between two matrices.
+
+No table, no gather, three integer instructions a weight.
 
 The idea   an E2M1 code is s e e m, an fp32 number is s, eight e, 23 m. Put the code's e e m where
            the lowest two exponent bits and the highest mantissa bit of an fp32 are, its s at the
@@ -34,3 +36,13 @@ def power_of_two(scale):
     """
     bits = tl.maximum(scale.to(tl.int32) << 23, 0x00400000)
     return tl.where(scale == 255, 0x7FC00000, bits).to(tl.float32, bitcast=True)
+
+
+@jit
+def clamped_swiglu(pairs, alpha, limit):
+    """gpt-oss's activation of [..., 2] fp32, gate and up: [...]. A NaN stays one."""
+    gate, up = tl.split(pairs)
+    gate = tl.minimum(gate, limit, propagate_nan=tl.PropagateNan.ALL)
+    up = tl.minimum(tl.maximum(up, -limit, propagate_nan=tl.PropagateNan.ALL), limit,
+                    propagate_nan=tl.PropagateNan.ALL)  # fmt: skip
+    return gate * (1 / (1 + tl.exp(-alpha * gate))) * (up + 1)

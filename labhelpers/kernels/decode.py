@@ -39,7 +39,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from labhelpers.kernels.bits import fp4_tiny, power_of_two
+from labhelpers.kernels.bits import clamped_swiglu, fp4_tiny, power_of_two
 from labhelpers.kernels.packed import Packed, check_experts, experts_plain
 from labhelpers.kernels.triton_or_not import jit, runs, tl, triton
 
@@ -95,11 +95,7 @@ def _gate_up(planes, ids, blocks, scales, bias, inner, alpha, limit, G, N, TOP_K
         total += _dot(packed, scale, planes + word, word < 4 * G, 4 * G, 1, ROWS, GROUPS)
     value = tl.sum(total, 2).reshape(ROWS)
     value += tl.load(bias + expert * N + rows, mask=rows < N, other=0).to(tl.float32)
-    gate, up = tl.split(value.reshape(ROWS // 2, 2))  # even rows, odd rows
-    gate = tl.minimum(gate, limit, propagate_nan=tl.PropagateNan.ALL)
-    up = tl.minimum(tl.maximum(up, -limit, propagate_nan=tl.PropagateNan.ALL), limit,
-                    propagate_nan=tl.PropagateNan.ALL)  # fmt: skip
-    value = gate * (1 / (1 + tl.exp(-alpha * gate))) * (up + 1)
+    value = clamped_swiglu(value.reshape(ROWS // 2, 2), alpha, limit)  # even rows, odd rows
     # Into planes, as _down wants to read: value i is nibble i % 8 of word i // 8.
     column = tl.program_id(1) * (ROWS // 2) + tl.arange(0, ROWS // 2)
     place = column % 8 * (N // 16) + column // 8

@@ -30,7 +30,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from labhelpers.kernels.bits import fp4_tiny, power_of_two
+from labhelpers.kernels.bits import clamped_swiglu, fp4_tiny, power_of_two
 from labhelpers.kernels.packed import Packed, check_experts, experts_plain
 from labhelpers.kernels.triton_or_not import INTERPRETED, jit, runs, tl, triton
 
@@ -110,11 +110,8 @@ def _grouped(x, order, tile_expert, tile_start, expert_end, weights, blocks, sca
 
     total += tl.load(bias + expert * N + columns, mask=column_ok, other=0).to(tl.float32)[None, :]
     if SWIGLU:
-        gate, up = tl.split(total.reshape(ROWS, COLUMNS // 2, 2))  # even rows of the matrix, odd
-        gate = tl.minimum(gate, limit, propagate_nan=tl.PropagateNan.ALL)
-        up = tl.minimum(tl.maximum(up, -limit, propagate_nan=tl.PropagateNan.ALL), limit,
-                        propagate_nan=tl.PropagateNan.ALL)  # fmt: skip
-        value = gate * (1 / (1 + tl.exp(-alpha * gate))) * (up + 1)
+        pairs = total.reshape(ROWS, COLUMNS // 2, 2)  # even rows of the matrix, odd
+        value = clamped_swiglu(pairs, alpha, limit)
         column = tl.program_id(0) * (COLUMNS // 2) + tl.arange(0, COLUMNS // 2)
         width = N // 2
     else:
