@@ -28,7 +28,7 @@ from labhelpers.config import GptOssConfig
 from labhelpers.model.rope import RotaryEmbedding, apply_rope
 from labhelpers.mxfp4.format import fake_quantize_ste
 
-SPREAD = 0.1  # weight of the logits' variance beside the balance loss
+SPREAD = 0.01  # weight of the logits' variance beside the balance loss
 Mask = BlockMask | Tensor  # what FlexAttention wants, or booleans [B, 1, S, S] on the CPU
 
 

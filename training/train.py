@@ -113,12 +113,20 @@ class Trainer:
             flat /= dist.get_world_size()
             for g, part in zip(grads, flat.split([g.numel() for g in grads]), strict=True):
                 g.copy_(part.view_as(g))
+        if self.step == 0:
+            self.check_gradients()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0, foreach=True)
         for opt in self.optimizers:
             opt.step()
             opt.zero_grad(set_to_none=True)
         self.step += 1
         return total
+
+    def check_gradients(self) -> None:
+        """Every parameter must learn: one that a compiler forgot would cost a whole run."""
+        idle = [n for n, p in self.model.named_parameters() if p.grad is None or not p.grad.any()]
+        if idle:
+            raise RuntimeError(f"no gradient reaches {', '.join(idle)}")
 
     def save(self, path: Path) -> None:
         state = {

@@ -114,24 +114,15 @@ def fake_quantize(weight: Tensor, rule: Rule = "round_up", dim: int = -1) -> Ten
     return values.flatten(-2).movedim(-1, dim).to(weight.dtype)
 
 
-class _StraightThrough(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, weight: Tensor, rule: Rule, dim: int) -> Tensor:
-        return fake_quantize(weight, rule, dim)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        return grads[0], None, None
-
-
 def fake_quantize_ste(weight: Tensor, rule: Rule = "round_up", dim: int = -1) -> Tensor:
     """`fake_quantize` whose gradient is passed straight through, as if nothing were rounded.
 
     A staircase has slope 0 nearly everywhere and would teach nothing (straight-through
-    estimator: Bengio, Leonard and Courville 2013). The forward values are exactly those of
-    `fake_quantize`, which `w + (q - w).detach()` would only nearly give.
+    estimator: Bengio, Leonard and Courville 2013). Written as q + (w - w), whose bracket is an
+    exact 0 with a slope of 1: `w + (q - w)` would be rounded twice, and under torch.compile of
+    torch 2.11 an `autograd.Function` gave a gradient of 0 without a word.
     """
-    return _StraightThrough.apply(weight, rule, dim)
+    return fake_quantize(weight.detach(), rule, dim) + (weight - weight.detach())
 
 
 def pack(codes: Tensor) -> Tensor:

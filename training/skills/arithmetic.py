@@ -13,7 +13,7 @@ from typing import Any
 
 from labhelpers.harmony import Message
 from training.cases import NO_TOOL, Case, Maker, think
-from training.skills import offers
+from training.skills import offers, stories
 
 FRAMES = ["What is {x}?", "Compute {x}.", "{x}", "Calculate {x} please.", "How much is {x}?", "{x} = ?", "I need {x}.", "Work out {x} for me.", "Evaluate {x}", "Can you tell me what {x} is?", "Give me the value of {x}."]  # fmt: skip
 WORDS = {
@@ -106,7 +106,8 @@ def rare(authors: tuple[str, ...]) -> frozenset[str]:
     maker = Maker(random.Random(0), who=authors)
     texts = [set(WORD.findall(row["text"])) for row in maker.rows("arithmetic")]
     counts = Counter(w for text in texts for w in text)
-    return frozenset(w for w, n in counts.items() if n <= 6)
+    deciding = stories.deciding_words()
+    return frozenset(w for w, n in counts.items() if n <= 6 and w.lower() not in deciding)
 
 
 def other_scene(m: Maker, text: str) -> str:
@@ -126,8 +127,8 @@ def other_scene(m: Maker, text: str) -> str:
 
 def problem(m: Maker) -> tuple[str, str]:
     """A request and its expression."""
-    if not m.plain and m.chance(0.2):
-        return synthetic(m)
+    if not m.plain and m.chance(0.5):
+        return synthetic(m) if m.chance(0.3) else stories.make(m)
     while True:
         row = m.rng.choice(m.rows("arithmetic"))
         values = {k: number(m, *r) for k, r in row["slots"].items()}

@@ -39,16 +39,21 @@ def typed(row: dict[str, Any], args: dict[str, Any]) -> dict[str, Any]:
 def choose(
     effort: str, names: list[str], row: dict[str, Any], args: dict[str, Any], prefix: str = ""
 ) -> Message:
-    """The reasoning before a call, forwards: functions in order, then values in order."""
+    """The reasoning before a call, forwards: functions in order, then values in order.
+
+    At every effort the functions are judged one by one, and at less than high only up to the one
+    that fits. Naming it at once, nano took the nearest of those offered where none fitted.
+    """
     name = row["name"]
     said = "; ".join(f"{k}: {_plain(v)}" for k, v in args.items()) or "no arguments"
+    scan = "".join(f"{n}: no. " for n in names[: names.index(name)]) + f"{name}: yes."
     marks = " ".join(f"{n}: {'yes' if n == name else 'no'}." for n in names)
     properties = row["parameters"].get("properties", {})
     full = " ".join(f"{k}: {_plain(args[k]) if k in args else 'not given'}." for k in properties)
     return think(
         effort,
-        f"{prefix}Use {name}.",
-        f"{prefix}Use {name}. {said}.",
+        f"{prefix}{scan}",
+        f"{prefix}{scan} {said}.",
         f"{prefix}I look at the functions. {marks} I use {name}. Its parameters in order: {full or 'none.'} "
         f"Now I call {name}.",
     )
@@ -177,7 +182,7 @@ def make_none_fits(m: Maker) -> Case:
     marks = " ".join(f"{r['name']}: no." for r in rows)
     thought = think(
         effort,
-        "No tool.",
+        f"{marks} No tool." if rows else "No tool.",
         f"{marks} No function fits." if rows else "This needs a tool. I have no tool.",
         f"I look at the functions. {marks} None of them does what the user wants. I must not invent one, so I say so."
         if rows else
