@@ -238,3 +238,21 @@ def test_compiled_on_a_gpu_gives_the_same_bits(rule: str):
     weight = (torch.randn(4, 256, 64) * torch.exp(3 * torch.randn(4, 256, 1))).cuda()
     compiled = torch.compile(mx.fake_quantize)(weight, rule, -2)
     assert torch.equal(compiled.cpu(), mx.fake_quantize(weight.cpu(), rule, -2))
+
+
+@pytest.mark.parametrize("backend", [None, "eager", "aot_eager"])
+def test_the_straight_gradient_survives_compiling(backend):
+    """torch 2.11 compiled the gradient of an autograd.Function to 0, and nobody noticed."""
+
+    def loss(weight):
+        return (mx.fake_quantize_ste(weight) * torch.arange(64.0)).sum()
+
+    weight = torch.randn(4, 64, requires_grad=True)
+    torch._dynamo.reset()
+    (loss if backend is None else torch.compile(loss, backend=backend))(weight).backward()
+    assert torch.equal(weight.grad, torch.arange(64.0).expand(4, 64))
+
+
+def test_straight_through_gives_exactly_the_rounded_values():
+    weight = torch.randn(8, 64) * 10.0 ** torch.randint(-6, 6, (8, 1))
+    assert torch.equal(mx.fake_quantize_ste(weight), mx.fake_quantize(weight))

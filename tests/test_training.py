@@ -1,8 +1,10 @@
 """nano's training: the bank, the cases, the batches, and the training model against the package."""
 
+import argparse
 import json
 import random
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,12 +16,12 @@ from labhelpers.config import GptOssConfig
 from labhelpers.harmony import parse, render, render_segments, render_with_mask
 from labhelpers.model import GptOss
 from labhelpers.mxfp4.format import fake_quantize
-from training import bank, evaluate, optimizer
+from training import bank, evaluate, optimizer, train
 from training.batches import Batches, make_batch, tokens_of
 from training.cases import Maker, typo, without_reasoning
 from training.export import as_model, weights_of, write_masters
 from training.model import TrainingModel, loss_of, masks, rope_tables
-from training.skills import arithmetic, browser, counting, functions, mixture
+from training.skills import arithmetic, browser, counting, functions, mixture, stories
 
 SKILLS = [make for _, make in mixture.SHARES]
 
@@ -322,3 +324,33 @@ def test_generation_config_and_table_are_what_the_shipped_nano_has():
     settings = json.loads((folder / "generation_config.json").read_text())
     names = {nano.special_name(i) for i in settings["eos_token_id"]}
     assert names == {"<|return|>", "<|call|>", "<|endoftext|>"}
+
+
+def test_a_parameter_without_gradient_stops_the_training(monkeypatch):
+    """A nano was once trained whose experts learned nothing: the compiler had dropped them."""
+    config = GptOssConfig.from_file(Path(train.__file__).parent / "configs" / "smoke.json")
+    args = argparse.Namespace(
+        seed=0, muon_lr=0.01, adam_lr=0.001, steps=2, hold=0.2, rows=2, length=64
+    )
+    batch = {
+        "ids": torch.randint(config.vocab_size, (2, 64), dtype=torch.int32),
+        "documents": torch.zeros(2, 64, dtype=torch.int32),
+        "supervised": torch.arange(128),
+        "targets": torch.randint(config.vocab_size, (128,)),
+        "weights": torch.ones(128),
+    }
+    train.Trainer(config, args, "cpu").train_step([batch])
+    monkeypatch.setattr("training.model.fake_quantize_ste", lambda w: w.detach())
+    with pytest.raises(RuntimeError, match=r"no gradient reaches .*gate_up_proj.*down_proj"):
+        train.Trainer(config, args, "cpu").train_step([batch])
+
+
+def test_stories_amount_to_what_their_code_says():
+    maker = mixture.maker(3)
+    for _ in range(500):
+        text, code = stories.make(maker)
+        numbers = re.findall(r"\d+\.\d+|\d+", text)
+        used = [n for n in re.findall(r"\d+\.\d+|\d+", code) if n not in ("2", "100")]
+        assert all(n in numbers for n in used), (text, code)
+        assert float(arithmetic.evaluate(code)) == float(arithmetic.printed(f"print({code})"))
+    assert any("(" in stories.told(maker)[1] for _ in range(200))

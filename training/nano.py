@@ -18,8 +18,8 @@ ROOT = Path(__file__).parents[1]
 # The two runs that made the nano in the repository, steps of 131,072 tokens. The second begins with
 # the first one's weights at less than half of its learning rates.
 STEP = "--preset nano --rows 64 --accumulate 2".split()
-FIRST = "--seed 11 --steps 8047".split()
-SECOND = "--seed 12 --steps 3445 --muon-lr 0.009 --adam-lr 0.0014 --hold 0.1".split()
+FIRST = "--seed 21 --steps 9928 --last-step 9460".split()
+SECOND = "--seed 22 --steps 3621 --muon-lr 0.009 --adam-lr 0.0014 --hold 0.1".split()
 
 
 def run(module: str, *arguments: str, gpus: int = 1) -> None:

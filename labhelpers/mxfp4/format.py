@@ -28,7 +28,6 @@ Corners, each of them tested:
 """
 
 from functools import lru_cache
-from typing import Any
 
 import torch
 from torch import Tensor

@@ -184,7 +184,9 @@ def assemble(m: Maker, parts: list[str], question: str) -> str:
     body = parts[0]
     for part in parts[1:]:
         glue = joint if not part.startswith(("and ", "with ", "plus ", "but ", "minus ", "as ", "less ", "along ", "without ", "except ")) else rng.choice([", ", " "])  # fmt: skip
-        body += glue + (part[0].upper() + part[1:] if glue.startswith(". ") and glue == ". " else part)
+        body += glue + (
+            part[0].upper() + part[1:] if glue.startswith(". ") and glue == ". " else part
+        )
     lay = rng.random()
     if lay < 0.12:
         text = f"{question.rstrip('?')}: {body}?"
@@ -233,7 +235,9 @@ def ordered(m: Maker) -> tuple[str, str]:
     left = f"{n[order[0]]} {op} {n[order[1]]}"
     if op2 in ("*", "//", "%") and op in "+-":
         left = f"({left})"
-    return (text[0].upper() + text[1:] if rng.random() < 0.6 else text), f"{left} {op2} {n[order[2]]}"
+    return (
+        text[0].upper() + text[1:] if rng.random() < 0.6 else text
+    ), f"{left} {op2} {n[order[2]]}"
 
 
 def deciding_words() -> frozenset[str]:
