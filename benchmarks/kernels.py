@@ -39,6 +39,24 @@ MODELS = ("gpt-oss-20b", "gpt-oss-120b")
 DECODE_TOKENS, PREFILL_TOKENS = (1, 2, 4, 8), (64, 256, 1024, 4096)
 ROTATED = 400e6  # bytes that a pass over all copies must read: 8 times an H100's L2
 BYTES_A_WEIGHT = 17 / 32
+# What --tune tries: of decode, rows and registers of its two kernels; of prefill, by the pairs that
+# an expert has on average.
+DECODE_TUNINGS = [
+    decode.Tuning(4, 4), decode.Tuning(4, 4, 96, None), decode.Tuning(4, 4, None, 80),
+    decode.Tuning(4, 4, 96, 80), decode.Tuning(2, 4), decode.Tuning(4, 4, overlap=False),
+]  # fmt: skip
+PREFILL_TUNINGS = {
+    12: [(16, 128, 128, 4, 4), (16, 128, 256, 4, 3), (16, 64, 256, 4, 4)],
+    48: [(32, 128, 128, 4, 4), (64, 128, 128, 4, 3), (64, 128, 64, 4, 4), (16, 128, 128, 4, 4)],
+    200: [
+        (64, 128, 128, 4, 3), (64, 128, 64, 4, 4), (128, 128, 64, 8, 3), (128, 128, 128, 8, 2),
+        (256, 128, 64, 8, 3),
+    ],
+    10**9: [
+        (128, 128, 64, 8, 3), (128, 128, 64, 8, 4), (128, 128, 128, 8, 2), (256, 128, 64, 8, 3),
+        (256, 128, 64, 8, 4), (128, 256, 64, 8, 3),
+    ],
+}  # fmt: skip
 
 DEVICE = "cuda"
 
@@ -260,11 +278,9 @@ def measure_decode(name: str, layers: list[tuple[Packed, Packed]], tokens: int, 
     weights_an_expert = sum(part.outputs * part.inputs for part in layers[0])
     read = statistics.mean(len(b[1].unique()) for b in batches) * weights_an_expert
     read_bytes = read * BYTES_A_WEIGHT
-    settings = [decode.Tuning()]
-    if options.tune and tokens in (1, 8):
-        settings = [decode.Tuning(a, b) for a, b in ((2, 2), (4, 2), (4, 4), (8, 4), (8, 8))]
+    settings = DECODE_TUNINGS if options.tune else [decode.tuning_for(tokens)]
     label, us = best(
-        {str(tuple(t)): [partial(experts_decode, *b, tuning=t) for b in batches] for t in settings},
+        {_short(t): [partial(experts_decode, *b, tuning=t) for b in batches] for t in settings},
         options.replays,
     )
     gb_s = read_bytes / us / 1e3
@@ -273,26 +289,24 @@ def measure_decode(name: str, layers: list[tuple[Packed, Packed]], tokens: int, 
         "limit": "read", "share": gb_s / top["read_gb_s"], "setting": label,
     }  # fmt: skip
     if tokens == 1:  # where the time goes
-        tuning = decode.Tuning(*map(int, label.strip("()").split(",")))
-        planes = [decode.to_planes(b[0]) for b in batches]
+        tuning = next(t for t in settings if _short(t) == label)
+        planes = [decode.to_planes(b[0], tuning) for b in batches]
         first = [
-            partial(decode.launch_gate_up, p, b[1], b[3], 1.702, 7.0, tuning.gate_up_rows)
+            partial(decode.launch_gate_up, p, b[1], b[3], 1.702, 7.0, tuning)
             for p, b in zip(planes, batches, strict=True)
         ]
         inner = [call() for call in first]
         second = [
-            partial(decode.launch_down, i, b[1], b[2], b[4], torch.bfloat16, tuning.down_rows)
+            partial(decode.launch_down, i, b[1], b[2], b[4], 7.0, torch.bfloat16, tuning)
             for i, b in zip(inner, batches, strict=True)
         ]
+        to_planes = [partial(decode.to_planes, b[0], tuning) for b in batches]
         row["parts_us"] = {
-            "to_planes": microseconds([partial(decode.to_planes, b[0]) for b in batches], 20),
+            "to_planes": microseconds(to_planes, options.replays),
             "gate_up": microseconds(first, options.replays),
             "down": microseconds(second, options.replays),
         }
-    tune = grouped.Tuning(rows=16, columns=64, depth=128, warps=4, stages=3)
-    row["grouped_us"] = microseconds(
-        [partial(experts_grouped, *b, tuning=tune) for b in batches], options.replays
-    )
+    row["grouped_us"] = microseconds([partial(experts_grouped, *b) for b in batches], 20)
     return row
 
 
@@ -301,32 +315,59 @@ def measure_prefill(name: str, layers: list[tuple[Packed, Packed]], tokens: int,
     batches = [(*routing(tokens, name), *layer) for layer in layers[:2]]
     config = preset(name)
     a_expert = tokens * config.num_experts_per_tok / config.num_local_experts
-    rows = 128 if a_expert >= 96 else 64 if a_expert >= 24 else 16
-    tunings = [grouped.Tuning(rows, 128, 64, 8 if rows == 128 else 4, 3)]
+    tunings = [grouped.tuning_for(a_expert)]
     if options.tune:
-        tunings += [
-            grouped.Tuning(rows, *rest)
-            for rest in (
-                (128, 64, 4, 3),
-                (128, 64, 8, 4),
-                (128, 128, 8, 2),
-                (256, 64, 8, 3),
-                (64, 128, 4, 3),
-            )  # fmt: skip
-        ]
+        most = min(size for size in PREFILL_TUNINGS if a_expert < size)
+        tunings = [grouped.Tuning(*t) for t in PREFILL_TUNINGS[most]]
+        tunings = [t for t in tunings if _right(t, batches[0])] or [grouped.tuning_for(a_expert)]
     label, us = best(
-        {str(tuple(t)): [partial(experts_grouped, *b, tuning=t) for b in batches] for t in tunings},
+        {_short(t): [partial(experts_grouped, *b, tuning=t) for b in batches] for t in tunings},
         options.replays // 2,
     )
+    tuning = next(t for t in tunings if _short(t) == label)
     flop = 2 * tokens * config.num_experts_per_tok * sum(p.outputs * p.inputs for p in layers[0])
     experts = statistics.mean(len(b[1].unique()) for b in batches)
     read = experts * sum(p.outputs * p.inputs for p in layers[0]) * BYTES_A_WEIGHT
     arithmetic, reading = flop / top["matmul_tflop_s"] / 1e6, read / top["read_gb_s"] / 1e3  # us
-    return {
+    row = {
         "model": name, "kernel": "grouped", "tokens": tokens, "us": us, "gb_s": read / us / 1e3,
         "tflop_s": flop / us / 1e6, "limit": "matmul" if arithmetic > reading else "read",
         "share": max(arithmetic, reading) / us, "setting": label,
     }  # fmt: skip
+    # where the time goes
+    top_k = config.num_experts_per_tok
+    calls: dict[str, list[Callable[[], Any]]] = {}
+    for hidden, ids, _, gate_up, down in batches:
+        x, tiles = grouped.shuffled(hidden), grouped.plan(ids, len(gate_up.scales), tuning.rows)
+        inner, parts = (x.new_empty(ids.numel(), n) for n in (down.inputs, down.outputs))
+        one = (x, tiles, gate_up, inner, top_k, True, 1.702, 7.0, tuning)
+        two = (inner, tiles, down, parts, 1, False, 1.702, 7.0, tuning)
+        for part, call in (
+            ("plan", partial(grouped.plan, ids, len(gate_up.scales), tuning.rows)),
+            ("shuffled", partial(grouped.shuffled, hidden)),
+            ("gate_up", partial(grouped.launch, *one)),
+            ("down", partial(grouped.launch, *two)),
+        ):
+            calls.setdefault(part, []).append(call)
+    row["parts_us"] = {part: microseconds(c, options.replays // 2) for part, c in calls.items()}
+    return row
+
+
+def _right(tuning: grouped.Tuning, batch: tuple) -> bool:
+    """Whether a setting gives what 16-row tiles give, which `check` has seen: else not timed."""
+    want = experts_grouped(*batch, tuning=grouped.Tuning(16, 128, 128, 4, 4)).double()
+    try:
+        differs = error(experts_grouped(*batch, tuning=tuning), want)
+    except Exception as problem:  # out of registers or shared memory
+        print(f"    {_short(tuning)}: {type(problem).__name__}: {str(problem)[:100]}", flush=True)
+        return False
+    if not differs < 0.01:  # NaN too
+        print(f"    {_short(tuning)}: WRONG, differs by {differs:.3g}", flush=True)
+    return differs < 0.01
+
+
+def _short(tuning: Any) -> str:
+    return "(" + ", ".join("-" if part is None else str(part) for part in tuning) + ")"
 
 
 def measure_peer(rows: list[Row], name: str, layer: tuple[Packed, Packed], options: Any) -> None:
@@ -369,8 +410,9 @@ def markdown(result: Row) -> str:
         "|---|---|---|---|---|---|---|---|---|",
     ]
     lines += [_line(row) for row in result["rows"]]
-    lines += ["", "Decode in parts (us): " + "; ".join(
-        f"{r['model']}, 1 token: " + ", ".join(f"{k} {v:.1f}" for k, v in r["parts_us"].items())
+    lines += ["", "In parts (us): " + "; ".join(
+        f"{r['model']}, {r['kernel']}, {r['tokens']} tokens: "
+        + ", ".join(f"{k} {v:.1f}" for k, v in r["parts_us"].items())
         for r in result["rows"] if "parts_us" in r)]  # fmt: skip
     lines += ["Few tokens through the grouped kernel instead (us): " + "; ".join(
         f"{r['model']}, {r['tokens']}: {r['grouped_us']:.1f}"

@@ -7,6 +7,9 @@ Interpreter   with TRITON_INTERPRET=1 in the environment before Triton is import
            the CPU, one program after the other, in NumPy: slow, and enough for tests. Two things
            are wrong there: `tl.dot` of bf16 operands (garbage) and rounding to bf16 (it truncates).
            So what meets a tensor core is fp32 when INTERPRETED is set.
+Overlap    on Hopper and newer a kernel may start while the one before it still runs (programmatic
+           dependent launch, PDL): `overlap` gives the launch option, `wait_for_previous` and
+           `let_next_start` are its two instructions.
 Limits     bf16 arithmetic wants capability 8.0 (Ampere); AMD GPUs are not refused, but untried.
 """
 
@@ -26,12 +29,44 @@ except ImportError:  # the kernels stay plain functions that nobody calls
     triton = tl = None
 
 INTERPRETED = triton is not None and bool(triton.knobs.runtime.interpret)
+# The same for use inside kernels, which see no other global variables.
+EMULATE = INTERPRETED if tl is None else tl.constexpr(INTERPRETED)
 CAPABILITY = (8, 0)
+PDL_CAPABILITY = (9, 0)
 
 
 def jit(function: Callable) -> Any:
     """`triton.jit`, or the function itself where Triton is absent."""
     return function if triton is None else triton.jit(function)
+
+
+@jit
+def wait_for_previous(PDL):  # type: ignore[no-untyped-def]
+    """Stop until the kernel before this one in the stream is done and what it wrote is visible.
+
+    With PDL every kernel calls this, in every program, before it touches what another kernel
+    writes or reads: then "the kernel before is done" means that all before are. Weights never
+    change, so they may be read earlier.
+    """
+    if PDL:
+        tl.extra.cuda.gdc_wait()
+
+
+@jit
+def let_next_start(PDL):  # type: ignore[no-untyped-def]
+    """When all programs have called this (or ended), programs of the next kernel may start.
+
+    They fill the places that become free as this kernel runs out. Called after
+    `wait_for_previous`, so that the next kernel can rely on all before this one.
+    """
+    if PDL:
+        tl.extra.cuda.gdc_launch_dependents()
+
+
+def overlap(tensor: Tensor, wanted: bool = True) -> dict[str, bool]:
+    """Launch options of a kernel with a PDL parameter: on from Hopper, off before it."""
+    able = wanted and tensor.is_cuda and get_device_capability(tensor.device) >= PDL_CAPABILITY
+    return {"PDL": True, "launch_pdl": True} if able else {"PDL": False}
 
 
 def why_not(tensor: Tensor) -> str | None:
