@@ -4,6 +4,7 @@ import pytest
 
 from labhelpers import doctor
 from labhelpers.doctor import Gpu
+from labhelpers.mxfp4.paths import kernels_range
 
 GB = 10**9
 T4 = Gpu("cuda", "Tesla T4", (7, 5), 16 * GB, int(15.5 * GB))
@@ -14,7 +15,8 @@ NONE = Gpu("")
 
 @pytest.fixture
 def with_triton(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_version", lambda name: "3.7.1")
+    versions = {"triton": "3.7.1", "kernels": kernels_range()[0]}
+    monkeypatch.setattr(doctor, "_version", versions.get)
 
 
 @pytest.mark.usefixtures("with_triton")

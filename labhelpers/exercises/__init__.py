@@ -16,7 +16,7 @@ from labhelpers.exercises.core import Case, Exercise, Mistake, exercise
 if TYPE_CHECKING:
     from labhelpers.viz.look import Picture
 
-TOPICS = ("architecture", "harmony")  # in the order of the chapters
+TOPICS = ("architecture", "mxfp4", "harmony")  # in the order of the chapters
 
 
 def all_exercises() -> list[Exercise]:

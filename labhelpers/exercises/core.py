@@ -28,10 +28,12 @@ import ast
 import copy
 import inspect
 import textwrap
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from labhelpers.exercises.cards import Card, Note
@@ -42,6 +44,7 @@ from labhelpers.exercises.untouched import is_untouched
 from labhelpers.viz.components import show
 
 GOES_ON = "The notebook goes on with the course's version."
+Observe = Callable[..., Any]  # (result, *arguments) -> what is judged
 
 
 @dataclass(frozen=True)
@@ -79,12 +82,13 @@ class Exercise:
         outputs: Sequence[str],
         tolerance: float,
         show: Show = None,
+        observe: Observe | None = None,
     ) -> None:
         self.number, self.function, self.name = number, function, function.__name__
         self.cases, self.hints = tuple(cases), hints
         self.minutes, self.difficulty = minutes, difficulty
         self.axes, self.outputs, self.tolerance = tuple(axes), tuple(outputs), tolerance
-        self.show = show
+        self.show, self.observe = show, observe
         self.mistakes: list[Mistake] = []
         self._hints_given = 0
 
@@ -125,7 +129,7 @@ class Exercise:
             return Card("not attempted", self.title, [line])
         results = []
         for case in self.cases:
-            results.append(outcome(function, case.fresh()))
+            results.append(self.outcome(function, case))
             if isinstance(results[-1], Raised):
                 named = self._recognise(results)
                 end = f"{named} {self._goes_on()}" if named else self._goes_on()
@@ -137,16 +141,26 @@ class Exercise:
         names = ", ".join(case.name for case in self.cases)
         return Card("right", self.title, [f"All {len(self.cases)} inputs agree: {names}."])
 
+    def outcome(self, function: Callable[..., Any], case: Case) -> Any:
+        """What is judged of a function on a case: its result (or what `observe` makes of it)."""
+        with torch.inference_mode(False), torch.enable_grad():  # whatever the notebook has set
+            arguments = case.fresh()
+            result = outcome(function, arguments)
+            if self.observe is None or isinstance(result, Raised):
+                return result
+            return outcome(self.observe, (result, *arguments))
+
     def _problem(self, function: Callable[..., Any], results: list[Any]) -> str:
         """The first difference from the solution, or "" if there is none."""
         for case, got in zip(self.cases, results, strict=True):
-            expected = self.function(*case.fresh())
+            expected = self.outcome(self.function, case)
             found = difference(got, expected, self.tolerance, self.axes, self.outputs, self.show)
             if found:
                 return f"Input with {case.name}: {found[0].lower()}{found[1:]}"
         for case in self.cases:
-            arguments, untouched = case.fresh(), case.fresh()
-            outcome(function, arguments)
+            with torch.inference_mode(False), torch.enable_grad():
+                arguments, untouched = case.fresh(), case.fresh()
+                outcome(function, arguments)
             for got, expected in zip(arguments, untouched, strict=True):
                 kinds = Tensor | list | dict
                 if isinstance(expected, kinds) and not same(got, expected, 0.0):
@@ -161,12 +175,14 @@ class Exercise:
 
         The results may end early, with an error: then the wrong version must raise there too.
         """
-        for mistake in self.mistakes:
-            if all(
-                alike(got, outcome(mistake.function, case.fresh()), self.tolerance)
-                for case, got in zip(self.cases, results, strict=False)
-            ):
-                return mistake.message
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a wrong version's are not the reader's
+            for mistake in self.mistakes:
+                if all(
+                    alike(got, self.outcome(mistake.function, case), self.tolerance)
+                    for case, got in zip(self.cases, results, strict=False)
+                ):
+                    return mistake.message
         return ""
 
     def _goes_on(self) -> str:
@@ -238,18 +254,21 @@ def exercise(
     outputs: Sequence[str] = (),
     tolerance: float = 1e-5,
     show: Show = None,
+    observe: Observe | None = None,
 ) -> Callable[[Callable[..., Any]], Exercise]:
     """Decorator that makes an Exercise of its solution.
 
     number "1.5"; minutes for a reader who has not seen the solution; difficulty 1 to 3; axes:
     what the leading dimensions of the result are called; outputs: names of the parts if the
-    result is a tuple; show: tokens as text, if it is a list of ids. The wrong versions follow with
+    result is a tuple; show: tokens as text, if it is a list of ids; observe: makes what is judged
+    of the result and the arguments (a gradient, say). The wrong versions follow with
     `@name.mistake("what is wrong")`.
     """
 
     def make(function: Callable[..., Any]) -> Exercise:
         return Exercise(
-            number, function, cases, hints, minutes, difficulty, axes, outputs, tolerance, show
-        )
+            number, function, cases, hints, minutes, difficulty, axes, outputs, tolerance, show,
+            observe,
+        )  # fmt: skip
 
     return make

@@ -51,13 +51,14 @@ def difference(
         for name, a, b in zip(outputs, got, expected, strict=True):
             if a is None or b is None:  # a part may rightly be None
                 if a is not b:
-                    return f"In `{name}`: expected {quoted(b)}, got {quoted(a)}."
+                    wanted = "a tensor" if isinstance(b, Tensor) else quoted(b)
+                    return f"In `{name}`: expected {wanted}, got {quoted(a)}."
             elif found := difference(a, b, tolerance, axes):
                 return f"In `{name}`: {found[0].lower()}{found[1:]}"
         return ""
     if isinstance(expected, Tensor):
         return _tensor_difference(got, expected, tolerance, axes)
-    return _plain_difference(got, expected, show)
+    return _plain_difference(got, expected, tolerance, show)
 
 
 def same(a: Any, b: Any, tolerance: float) -> bool:
@@ -76,11 +77,11 @@ def same(a: Any, b: Any, tolerance: float) -> bool:
         return isinstance(a, dict) and a == b
     if isinstance(b, list):  # with types, for a wrong version may return a list of tensors
         return isinstance(a, list) and [_typed(v) for v in a] == [_typed(v) for v in b]
-    return not _plain_difference(a, b)
+    return not _plain_difference(a, b, tolerance)
 
 
 def largest_error(a: Tensor, b: Tensor) -> float:
-    """max |a - b| / (1 + |b|), or infinity if shapes or dtypes differ (or a NaN is there)."""
+    """max |a - b| / (1 + |b|), or infinity if shapes or dtypes differ (or one has a NaN)."""
     if a.shape != b.shape or a.dtype != b.dtype:
         return float("inf")
     if not b.numel():
@@ -91,12 +92,17 @@ def largest_error(a: Tensor, b: Tensor) -> float:
 
 def _errors(a: Tensor, b: Tensor) -> Tensor:
     a, b = a.detach().cpu().double(), b.detach().cpu().double()
-    return (a - b).abs() / (1 + b.abs())
+    alike = (a == b) | (a.isnan() & b.isnan())  # an infinity less itself would be a NaN
+    return ((a - b).abs() / (1 + b.abs())).masked_fill(alike, 0.0)
 
 
 def _tensor_difference(got: Any, expected: Tensor, tolerance: float, axes: Sequence[str]) -> str:
     if not isinstance(got, Tensor):
-        return f"Expected a tensor, got `{type(got).__name__}`."
+        of_it = " `torch.tensor(...)` makes one of it." if isinstance(got, list) else ""
+        return f"Expected a tensor, got `{type(got).__name__}`.{of_it}"
+    if got.is_meta or got.layout != expected.layout:
+        kind = "meta" if got.is_meta else "sparse"
+        return f"Expected a plain tensor with all its numbers, got a {kind} one."
     if got.shape != expected.shape:
         return f"Expected shape `{list(expected.shape)}`, got `{list(got.shape)}`."
     if got.dtype != expected.dtype:
@@ -112,9 +118,8 @@ def _tensor_difference(got: Any, expected: Tensor, tolerance: float, axes: Seque
         return values[start : start + MOST_VALUES].tolist()
 
     names = [axes[d] if d < len(axes) else "row" if not d else "index" for d in range(len(index))]
-    where = ", ".join(f"{name} {i}" for name, i in zip(names, index, strict=True))
-    if start:
-        where += f", from column {start}"
+    places = [f"{name} {i}" for name, i in zip(names, index, strict=True)]
+    where = ", ".join([*places, *([f"from column {start}"] if start else [])])
     wanted, given = _numbers(row(expected), row(got), not expected.is_floating_point())
     text = f"expected `{wanted}`, got `{given}`."
     return f"{where}: {text}".capitalize() if where else text.capitalize()
@@ -142,7 +147,7 @@ def _typed(value: Any) -> tuple[str, Any]:
     return type(value).__name__, value.tolist() if isinstance(value, Tensor) else value
 
 
-def _plain_difference(got: Any, expected: Any, show: Show = None) -> str:
+def _plain_difference(got: Any, expected: Any, tolerance: float, show: Show = None) -> str:
     if isinstance(expected, str):
         return text_difference(got, expected)
     if isinstance(expected, list) and all(type(value) is int for value in expected):
@@ -151,10 +156,17 @@ def _plain_difference(got: Any, expected: Any, show: Show = None) -> str:
         return items_difference(got, expected)
     if isinstance(expected, bool):
         return "" if got is expected else f"Expected `{expected}`, got {quoted(got)}."
-    if isinstance(got, Tensor) and got.dim() == 0:
+    if getattr(got, "shape", None) == ():  # of torch or of numpy
         got = got.item()
+    if isinstance(got, Tensor):
+        return f"Expected a number, got a tensor of shape `{list(got.shape)}`."
     if isinstance(got, bool) or not isinstance(got, int | float):
         return f"Expected a number, got `{type(got).__name__}`."
+    if isinstance(expected, float):
+        if abs(got - expected) <= tolerance * (1 + abs(expected)):
+            return ""
+        wanted, given = _numbers([expected], [got], False)
+        return f"Expected `{wanted}`, got `{given}`."
     return "" if got == expected else f"Expected `{expected:,}`, got `{got:,}`."
 
 

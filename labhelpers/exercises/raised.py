@@ -2,7 +2,8 @@
 
 A wrong version may be one that raises (a forgotten `keepdim` makes shapes that do not fit). Two
 errors are alike if their types and the numbers in their messages are: "size 8" against "size 3"
-in dimension 1 says which shapes met, whichever of the two stood first.
+in dimension 1 says which shapes met, whichever of the two stood first. Without numbers, the text
+decides.
 """
 
 from __future__ import annotations
@@ -25,10 +26,11 @@ class Raised:
     error: Exception
 
     def _shape(self) -> tuple[type, list[str]]:
-        return type(self.error), sorted(re.findall(r"\d+", str(self.error)))
+        text = str(self.error)
+        return type(self.error), sorted(re.findall(r"\d+", text)) or [text]
 
     def like(self, other: Any) -> bool:
-        """Is the other an error of the same type, with the same numbers in its message?"""
+        """Is the other an error of the same type, with the same numbers (or text, if none)?"""
         return isinstance(other, Raised) and self._shape() == other._shape()
 
     def told(self, function: Callable[..., Any]) -> list[str]:

@@ -118,8 +118,8 @@ def fake_quantize_ste(weight: Tensor, rule: Rule = "round_up", dim: int = -1) ->
 
     A staircase has slope 0 nearly everywhere and would teach nothing (straight-through
     estimator: Bengio, Leonard and Courville 2013). Written as q + (w - w), whose bracket is an
-    exact 0 with a slope of 1: `w + (q - w)` would be rounded twice, and under torch.compile of
-    torch 2.11 an `autograd.Function` gave a gradient of 0 without a word.
+    exact 0 with a slope of 1, and not as an `autograd.Function`: under torch.compile of torch 2.11
+    one gave a gradient of 0 without a word, and a nano learned nothing in its experts.
     """
     return fake_quantize(weight.detach(), rule, dim) + (weight - weight.detach())
 
