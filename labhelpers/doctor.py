@@ -6,8 +6,8 @@ The idea   one line for each thing the course touches, OK or FAIL, and every FAI
 gpt-oss    the checkpoint's experts are 4.25 bits each. They stay so only where Triton kernels
            run (a GPU of capability 7.5 or newer); elsewhere they become bf16, three times the
            bytes. Which of the two a machine gets decides whether gpt-oss-20b fits.
-Sources    version ranges: this package's own metadata. Bytes: `labhelpers.accounting`. The
-           packed path's conditions: transformers, `quantizer_mxfp4.py`.
+Sources    version ranges: this package's own metadata. Bytes and the packed path's conditions:
+           `labhelpers.mxfp4.paths`, from transformers' `quantizer_mxfp4.py`.
 Limits     weights plus a tenth, no long contexts; one GPU. It never touches the network.
 """
 
@@ -18,14 +18,15 @@ import sys
 from collections.abc import Iterator
 from importlib import import_module, metadata, resources
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from labhelpers.accounting import weight_bytes
 from labhelpers.config import preset
 
+if TYPE_CHECKING:
+    from labhelpers.mxfp4.paths import Machine
+
 DISTRIBUTION = "gpt-oss-from-the-inside"
-PACKED_CAPABILITY = (7, 5)  # the oldest GPU for which transformers keeps MXFP4 packed
-HEADROOM = 1.1  # activations, buffers and a short KV cache, as a share of the weights
 COLAB = "open the chapter in Colab (README), where a GPU can be had."
 
 
@@ -176,32 +177,45 @@ def describe_gpu(gpu: Gpu) -> Finding:
     return Finding(False, "GPU", text, f"for the real models {COLAB}", optional=True)
 
 
+def machine(gpu: Gpu, free_memory: int) -> "Machine":
+    """The facts on which `labhelpers.mxfp4.paths` decides, from what was found."""
+    import torch
+
+    from labhelpers.mxfp4.paths import Machine, kernels_range
+
+    amd = gpu.kind == "cuda" and torch.version.hip  # AMD's GPUs answer to the name of CUDA
+    kind: Any = "rocm" if amd else gpu.kind or "cpu"
+    versions = (_version("triton") or _version("triton-windows"), _version("kernels"))
+    return Machine(kind, gpu.capability, gpu.free, free_memory, *versions, kernels_range())
+
+
+def this_machine() -> "Machine":
+    """The facts about the machine that runs this."""
+    return machine(find_gpu(), _free_memory())
+
+
 def packed_path(gpu: Gpu) -> Finding:
     """Do MXFP4 experts stay packed on this machine, or become bf16?"""
-    triton = _version("triton") or _version("triton-windows")
-    if gpu.kind != "cuda":
-        text, cure = "needs an NVIDIA GPU", COLAB
-    elif gpu.capability < PACKED_CAPABILITY:
-        text, cure = "needs a GPU of capability 7.5", "a T4 or newer."
-    elif triton is None:
-        text, cure = "needs Triton", "pip install triton (Linux)."
-    else:
-        return Finding(True, "packed MXFP4", f"Triton {triton} on {gpu.name}")
-    return Finding(False, "packed MXFP4", f"{text}; here experts become bf16.", cure, True)
+    from labhelpers.mxfp4.paths import obstacle
+
+    facts = machine(gpu, 0)
+    trouble = obstacle(facts)
+    if trouble is None:
+        return Finding(True, "packed MXFP4", f"Triton {facts.triton} on {gpu.name}")
+    cure = trouble.cure if facts.kind in ("cuda", "rocm") else COLAB
+    text = f"{trouble.needs}; here experts become bf16."
+    return Finding(False, "packed MXFP4", text, cure, True)
 
 
 def real_model(name: str, gpu: Gpu, free_memory: int) -> Finding:
     """The best way in which this machine can hold a real model, if there is one."""
-    config = preset(name)
-    packed = int(HEADROOM * sum(weight_bytes(config).values()))
-    unpacked = int(HEADROOM * sum(weight_bytes(config, expert_bits=16).values()))
-    if gpu.kind == "cuda" and packed_path(gpu).ok and gpu.free >= packed:
-        return Finding(True, name, f"fits on the GPU as packed MXFP4 ({_gb(packed)})")
-    if gpu.kind and gpu.free >= unpacked:
-        return Finding(True, name, f"fits on the GPU as bf16 ({_gb(unpacked)})")
-    if free_memory >= unpacked:
-        return Finding(True, name, f"fits in memory as bf16 ({_gb(unpacked)}); the CPU is slow")
-    text = f"does not fit: {_gb(packed)} of GPU memory packed, {_gb(unpacked)} as bf16."
+    from labhelpers.mxfp4.paths import choose, need
+
+    best = choose(name, machine(gpu, free_memory), context=0)
+    if best.fits:
+        return Finding(True, name, best.why.removeprefix(f"{name} ").rstrip("."))
+    packed, unpacked = (_gb(need(name, f, context=0).total) for f in ("packed", "bf16"))
+    text = f"does not fit: {packed} of GPU memory packed, {unpacked} as bf16."
     return Finding(False, name, text, f"read those cells' stored outputs, or {COLAB}", True)
 
 

@@ -11,7 +11,7 @@ capability 7.5, Triton, `kernels`) gets bfloat16 experts without being asked, th
 bytes, and then runs out of memory. So everything is looked at before the download, and dtype and
 bytes of one expert are read off right after loading.
 
-Source: transformers' `quantizer_mxfp4.py`; the checks are those of `labhelpers.doctor`.
+Source: transformers' `quantizer_mxfp4.py`; the checks are those of `labhelpers.mxfp4.paths`.
 Limits: one GPU. Bytes are those of the weights that the module holds, not of workspace.
 """
 
@@ -22,8 +22,7 @@ from typing import Any
 import torch
 
 from labhelpers import doctor
-from labhelpers.accounting import weight_bytes
-from labhelpers.config import preset
+from labhelpers.mxfp4 import paths
 from labhelpers.viz.stream import is_static
 
 
@@ -39,7 +38,7 @@ def why_not(name: str = "openai/gpt-oss-20b") -> str:
     packed = doctor.packed_path(gpu)
     if not packed.ok:
         return f"{short} is not loaded: the packed path {packed.text}"
-    needed = int(doctor.HEADROOM * sum(weight_bytes(preset(short)).values()))
+    needed = paths.need(short, "packed", context=0).total
     if gpu.free < needed:
         return (
             f"{short} is not loaded: it takes {needed / 1e9:.1f} GB of GPU memory, and "

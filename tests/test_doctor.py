@@ -23,14 +23,14 @@ def with_triton(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("name", "gpu", "memory", "ok", "words"),
     [
-        ("gpt-oss-20b", T4, 12 * GB, True, "packed MXFP4 (15.1 GB)"),
+        ("gpt-oss-20b", T4, 12 * GB, True, "packed, on the GPU: 15.1 GB needed, 15.5 GB free"),
         ("gpt-oss-120b", T4, 12 * GB, False, "does not fit"),
-        ("gpt-oss-120b", H100, 12 * GB, True, "packed MXFP4 (71.8 GB)"),
+        ("gpt-oss-120b", H100, 12 * GB, True, "packed, on the GPU: 71.8 GB"),
         ("gpt-oss-20b", V100, 12 * GB, False, "46.0 GB as bf16"),  # too old to stay packed
-        ("gpt-oss-20b", V100, 64 * GB, True, "the CPU is slow"),
-        ("gpt-oss-20b", NONE, 64 * GB, True, "the CPU is slow"),
+        ("gpt-oss-20b", V100, 64 * GB, True, "in the CPU's memory: 46.0 GB"),
+        ("gpt-oss-20b", NONE, 64 * GB, True, "in the CPU's memory: 46.0 GB"),
         ("gpt-oss-20b", NONE, 24 * GB, False, "does not fit"),
-        ("gpt-oss-20b", Gpu("mps", "Apple GPU", (0, 0), 64 * GB, 50 * GB), 0, True, "as bf16"),
+        ("gpt-oss-20b", Gpu("mps", "Apple GPU", (0, 0), 64 * GB, 50 * GB), 0, True, "becomes bf16"),
     ],
 )
 def test_what_fits(name: str, gpu: Gpu, memory: int, ok: bool, words: str) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 from test_components import KEPT, read, words
 
 from labhelpers import preset, viz
-from labhelpers.mxfp4 import FP4_VALUES, dequantize, fake_quantize, quantize
+from labhelpers.mxfp4 import FP4_VALUES, dequantize, fake_quantize, pack, paths, quantize, to_ggml
 from labhelpers.mxfp4.compare import error_table
 from labhelpers.mxfp4.hardware import HARDWARE, SOURCES
 from labhelpers.viz.mxfp4_bits import formula, line_values
@@ -62,6 +62,17 @@ PICTURES = {
     "recovery, losses": lambda: viz.recovery(
         {"as it is": 0.98, "rounded": 0.31, "fine-tuned": 0.9}, [2.0, 1.0, 0.5], 100
     ),
+    "recovery, two runs": lambda: viz.recovery(
+        {
+            "as it was": 1.0,
+            "rounded": 0.0,
+            "plain steps": 1.0,
+            "plain steps, rounded": 0.0,
+            "fake-quantised steps, rounded": 0.8,
+        },
+        {"plain": [0.01, 0.01], "fake-quantised": [2.0, 0.3]},
+        text="It learns.",
+    ),  # fmt: skip
     "two ways": viz.two_ways,
     "profile": lambda: viz.token_profile(PROFILE, "one H100", 3000),
     "profile, limits": lambda: viz.token_profile(
@@ -176,11 +187,13 @@ def test_nibble_orders_hold_each_value_once():
     for pairs in orders.values():
         assert sorted(itertools.chain(*pairs)) == list(range(32)) and len(pairs) == 16
     codes = torch.arange(32, dtype=torch.uint8) % 16
-    from labhelpers.mxfp4 import pack
-
-    packed = pack(codes[None])[0, 0].tolist()
-    for byte, (low, high) in enumerate(orders["Hugging Face"]):
-        assert packed[byte] == int(codes[low]) | int(codes[high]) << 4
+    codes[16:] = codes[16:].flip(0)  # so that j and j + 16 differ
+    blocks = pack(codes[None])  # [1, 1, 16]
+    ggml = to_ggml(blocks, torch.full((1, 1), 127, dtype=torch.uint8))
+    stored = {"Hugging Face": blocks.flatten().tolist(), "GGML": ggml.flatten().tolist()[1:]}
+    for name, pairs in orders.items():
+        for byte, (low, high) in enumerate(pairs):
+            assert stored[name][byte] == int(codes[low]) | int(codes[high]) << 4
 
 
 def test_a_histogram_counts_rounded_weights():
@@ -214,6 +227,8 @@ def test_byte_shares():
 
 def test_fits_and_the_table_say_the_same():
     picture = viz.fits(8192)
+    wanted = paths.need("gpt-oss-20b", "packed", 8192).total
+    assert picture.data[16]["20b packed"] == pytest.approx(16 - wanted / 1e9)
     assert picture.data[16]["20b packed"] > 0 > picture.data[12]["20b packed"]
     assert picture.data[80]["120b packed"] > 0 > picture.data[48]["120b packed"]
     assert picture.data[40]["20b bf16"] < 0 < picture.data[48]["20b bf16"]
@@ -252,12 +267,16 @@ def test_the_staircase_is_fake_quantize_at_scale_1():
 def test_recovery_says_its_numbers():
     picture = PICTURES["recovery, losses"]()
     assert picture.text == (
-        "Right answers of 100 questions: as it is 98%, rounded 31%, fine-tuned 90%. "
+        "Right answers of 100 questions: as it is 98%; rounded 31%; fine-tuned 90%. "
         "Loss from 2.00 to 0.50 in 3 steps."
     )
+    both = PICTURES["recovery, two runs"]()
+    assert both.text == "It learns." and list(both.data["losses"]) == ["plain", "fake-quantised"]
     for wrong in ({}, {"percent": 98.0}):
         with pytest.raises(ValueError, match="share between 0 and 1"):
             viz.recovery(wrong)
+    with pytest.raises(ValueError, match="two runs"):
+        viz.recovery({"a": 1.0}, {"a": [1.0], "b": [1.0], "c": [1.0]})
 
 
 def test_two_ways_counts_bytes():
