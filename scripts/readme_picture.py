@@ -1,9 +1,9 @@
 """Draw the README's picture from a run of nano: `python -m scripts.readme_picture`.
 
 The question, nano's reasoning and its answer as nano's own tokens, and below each token the
-experts of one layer that worked on it: the layer in which they share the work most evenly (in
-most, one expert has nearly all the weight). Nothing is made up: the answer is generated, then
-one forward pass over the whole conversation tells what the routers chose.
+experts of one layer that worked on it, by weight: the layer in which they share the work most
+evenly. Nothing is made up: the answer is generated, then one forward pass over the whole
+conversation tells what the routers chose.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def draw(routings: Routings, tokenizer: Tokenizer, spans: list[Span]) -> Any:
         axes.text(
             LEFT, height - 0.16, size=8, va="center", color=look.neutral("muted"),
             s=f"Layer {layer} of 0 to {len(routings.expert_ids) - 1}; every layer chooses anew. "
-            "Each of the four has about a quarter of the weight.",
+            "The darker an expert, the more it counts.",
         )  # fmt: skip
     return fig
 

@@ -50,7 +50,7 @@ def test_only_fake_quantised_steps_survive_rounding():
     model, tokenizer = nano()
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     with torch.no_grad():  # as in a chapter
-        result = recover.run(model, tokenizer, study=24, asked=12, steps=16)
+        result = recover.run(model, tokenizer)
     right = result.right
     assert right["as it was"] >= 0.9 and right["rounded"] <= 0.2
     assert right["plain steps"] >= 0.8 and right["plain steps, rounded"] <= 0.25

@@ -16,8 +16,8 @@ EXERCISES = (
     choose_scale,
     quantize_block,
     pack_block,
-    straight_through,
     weight_gigabytes,
+    straight_through,
     unpack_by_table,
 )
 

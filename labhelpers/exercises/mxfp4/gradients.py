@@ -33,7 +33,7 @@ def _with_gradient(result: Any, weight: Tensor) -> Any:
 
 
 @exercise(
-    "2.5",
+    "2.6",
     minutes=10,
     difficulty=2,
     cases=[

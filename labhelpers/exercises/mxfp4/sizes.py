@@ -13,7 +13,7 @@ from labhelpers.exercises.core import Case, exercise
 
 
 @exercise(
-    "2.6",
+    "2.5",
     minutes=10,
     difficulty=1,
     cases=[
