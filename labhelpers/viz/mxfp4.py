@@ -90,7 +90,7 @@ def one_block(
             fig.suptitle(title, x=0.01, ha="left", weight="bold", size=11)
     lines = [
         f"{rule}: scale byte {r['scale']}, error {100 * r['rms']:.1f}% of the block's root mean "
-        f"square, {r['clipped']} clipped to {number(r['limit'])}"
+        f"square, {r['clipped']} clipped" + (f" to {number(r['limit'])}" if r["clipped"] else "")
         for rule, r in results.items()
     ]
     return look.Picture(fig, "\n".join(lines), results)

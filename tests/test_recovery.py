@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import labhelpers
-from labhelpers.mxfp4 import recover
+from labhelpers import recovery
 
 
 @functools.cache
@@ -16,41 +16,41 @@ def nano():
 
 def test_ternary_has_three_values_a_block_and_rounding_again_changes_nothing():
     weight = torch.randn(4, 64, generator=torch.Generator().manual_seed(0))
-    once = recover.ternary(weight)
+    once = recovery.ternary(weight)
     for block, before in zip(once.view(-1, 32), weight.view(-1, 32), strict=True):
         scale = block.abs().max()
         assert set(block.unique().tolist()) <= {-scale.item(), 0.0, scale.item()}
         assert scale / 2 < before.abs().max() <= scale
         assert torch.frexp(scale).mantissa == 0.5  # a power of two
-    assert torch.equal(recover.ternary(once), once)
-    assert torch.equal(recover.ternary(weight.T, dim=0), once.T)
-    assert torch.equal(recover.ternary(torch.zeros(32)), torch.zeros(32))
+    assert torch.equal(recovery.ternary(once), once)
+    assert torch.equal(recovery.ternary(weight.T, dim=0), once.T)
+    assert torch.equal(recovery.ternary(torch.zeros(32)), torch.zeros(32))
 
 
 def test_the_gradient_passes_straight_through():
     weight = torch.randn(2, 32, requires_grad=True)
-    seen = recover.ternary_ste(weight)
-    assert torch.equal(seen, recover.ternary(weight.detach()))
+    seen = recovery.ternary_ste(weight)
+    assert torch.equal(seen, recovery.ternary(weight.detach()))
     upstream = torch.randn(2, 32)
     seen.backward(upstream)
     assert torch.equal(weight.grad, upstream)
 
 
 def test_words_asked_are_not_studied():
-    assert not set(recover.STUDY) & set(recover.ASKED)
-    assert len(set(recover.STUDY)) == len(recover.STUDY)
+    assert not set(recovery.STUDY) & set(recovery.ASKED)
+    assert len(set(recovery.STUDY)) == len(recovery.STUDY)
 
 
 def test_too_few_texts_are_refused():
     with pytest.raises(ValueError, match="texts"):
-        recover.fine_tune(nano()[0], [], True)
+        recovery.fine_tune(nano()[0], [], True)
 
 
 def test_only_fake_quantised_steps_survive_rounding():
     model, tokenizer = nano()
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     with torch.no_grad():  # as in a chapter
-        result = recover.run(model, tokenizer)
+        result = recovery.run(model, tokenizer)
     right = result.right
     assert right["as it was"] >= 0.9 and right["rounded"] <= 0.2
     assert right["plain steps"] >= 0.8 and right["plain steps, rounded"] <= 0.25
