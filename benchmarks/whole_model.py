@@ -151,8 +151,8 @@ def check(seed: int = 0) -> list[Row]:
         runs = []
         for captured in (False, True):
             if captured:
-                decoder.capture()
                 decoder.reset()
+                decoder.capture()
             logits = [decoder.prefill(column[:, None]).clone() for column in tokens.unbind(1)]
             runs.append(torch.stack(logits, 1)[:, -wanted[batch].shape[1] :])  # [B, t, V]
         if not torch.equal(*runs):

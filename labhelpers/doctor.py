@@ -6,8 +6,9 @@ The idea   one line for each thing the course touches, OK or FAIL, and every FAI
 gpt-oss    the checkpoint's experts are 4.25 bits each. They stay so only where Triton kernels
            run (a GPU of capability 7.5 or newer); elsewhere they become bf16, three times the
            bytes. Which of the two a machine gets decides whether gpt-oss-20b fits.
-Sources    version ranges: this package's own metadata. Bytes and the packed path's conditions:
-           `labhelpers.mxfp4.paths`, from transformers' `quantizer_mxfp4.py`.
+Sources    facts: `labhelpers.machine`. Version ranges: this package's own metadata. Bytes and the
+           packed path's conditions: `labhelpers.mxfp4.paths`, from transformers'
+           `quantizer_mxfp4.py`.
 Limits     weights plus a tenth, no long contexts; one GPU. It never touches the network.
 """
 
@@ -16,15 +17,24 @@ import platform
 import shutil
 import sys
 from collections.abc import Iterator
-from importlib import import_module, metadata, resources
+from importlib import metadata, resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
 from labhelpers.accounting import weight_bytes
 from labhelpers.config import preset
+from labhelpers.machine import (
+    Gpu,
+    cores,
+    facts,
+    find_gpu,
+    free_memory,
+    this_machine,
+    total_memory,
+    version,
+)
 
-if TYPE_CHECKING:
-    from labhelpers.mxfp4.paths import Machine
+__all__ = ["Finding", "Gpu", "examine", "find_gpu", "main", "setup", "this_machine"]
 
 DISTRIBUTION = "gpt-oss-from-the-inside"
 COLAB = "open the chapter in Colab (README), where a GPU can be had."
@@ -45,21 +55,11 @@ class Finding(NamedTuple):
         return f"{'OK' if self.ok else 'FAIL':<5} {label}: {self.text}{end}"
 
 
-class Gpu(NamedTuple):
-    """The accelerator that torch sees; `kind` is "cuda", "mps" or "" for none."""
-
-    kind: str
-    name: str = ""
-    capability: tuple[int, int] = (0, 0)
-    total: int = 0  # bytes
-    free: int = 0
-
-
 def examine() -> Iterator[Finding]:
     """All findings, in the order in which they are worth reading."""
     yield python_version()
     yield from packages()
-    if None in map(_version, ("torch", "psutil", "huggingface_hub")):
+    if None in map(version, ("torch", "psutil", "huggingface_hub")):
         return  # all that follows asks these
     yield nano()
     yield from widgets()
@@ -68,7 +68,7 @@ def examine() -> Iterator[Finding]:
     yield describe_gpu(gpu)
     yield packed_path(gpu)
     for name in ("gpt-oss-20b", "gpt-oss-120b"):
-        yield real_model(name, gpu, _free_memory())
+        yield real_model(name, gpu, free_memory())
     yield disk()
     yield hub_token()
     yield compiler()
@@ -94,14 +94,14 @@ def packages() -> Iterator[Finding]:
         need = Requirement(line)
         if need.marker is not None and not need.marker.evaluate({"extra": ""}):
             continue
-        found = _version(need.name)
+        found = version(need.name)
         if found is None:
             yield Finding(False, need.name, "not installed.", install)
         elif not need.specifier.contains(found, prereleases=True):
             yield Finding(False, need.name, f"{found}; the course needs {need.specifier}.", install)
         else:
             yield Finding(True, need.name, found)
-    if _version("transformers"):
+    if version("transformers"):
         yield kernels_pair(install)
 
 
@@ -109,7 +109,7 @@ def kernels_pair(cure: str) -> Finding:
     """Each transformers accepts a narrow range of `kernels`; outside it, packed MXFP4 is off."""
     from transformers.utils import is_kernels_available
 
-    pair = f"transformers {_version('transformers')} and kernels {_version('kernels')}"
+    pair = f"transformers {version('transformers')} and kernels {version('kernels')}"
     if is_kernels_available():
         return Finding(True, "kernels accepted", f"{pair} fit together")
     return Finding(False, "kernels accepted", f"{pair} do not fit together.", cure, optional=True)
@@ -129,12 +129,12 @@ def nano() -> Finding:
 
 def widgets() -> Iterator[Finding]:
     """JupyterLab, and whether it shows the widgets that Python sends."""
-    lab, python_side = _version("jupyterlab"), _version("ipywidgets") or ""
+    lab, python_side = version("jupyterlab"), version("ipywidgets") or ""
     if lab is None:
         yield Finding(False, "JupyterLab", "not in this environment.", "make lab", optional=True)
         return
     yield Finding(True, "JupyterLab", lab)
-    browser_side = _version("jupyterlab_widgets") or "none"
+    browser_side = version("jupyterlab_widgets") or "none"
     ok = {"7": "1", "8": "3"}.get(python_side[:1]) == browser_side[:1]  # one protocol's versions
     text = f"ipywidgets {python_side} with jupyterlab_widgets {browser_side}"
     cure = "pip install -U ipywidgets jupyterlab_widgets, then reload the page"
@@ -143,22 +143,9 @@ def widgets() -> Iterator[Finding]:
 
 def cores_and_memory() -> Finding:
     """Enough for nano and JupyterLab?"""
-    free = _free_memory()
-    text = f"{_cores()} cores; {_gb(free)} of {_gb(_total_memory())} memory free"
+    free = free_memory()
+    text = f"{cores()} cores; {_gb(free)} of {_gb(total_memory())} memory free"
     return Finding(free > 1e9, "CPU", text, "close programs: nano and JupyterLab need 1 GB")
-
-
-def find_gpu() -> Gpu:
-    """The accelerator that torch sees (the first one, if there are several)."""
-    import torch
-
-    if torch.cuda.is_available():
-        free, total = torch.cuda.mem_get_info()
-        capability = torch.cuda.get_device_capability()
-        return Gpu("cuda", torch.cuda.get_device_name(), capability, total, free)
-    if torch.backends.mps.is_available():
-        return Gpu("mps", "Apple GPU", total=_total_memory(), free=_free_memory())
-    return Gpu("")
 
 
 def describe_gpu(gpu: Gpu) -> Finding:
@@ -177,41 +164,24 @@ def describe_gpu(gpu: Gpu) -> Finding:
     return Finding(False, "GPU", text, f"for the real models {COLAB}", optional=True)
 
 
-def machine(gpu: Gpu, free_memory: int) -> "Machine":
-    """The facts on which `labhelpers.mxfp4.paths` decides, from what was found."""
-    import torch
-
-    from labhelpers.mxfp4.paths import Machine, kernels_range
-
-    amd = gpu.kind == "cuda" and torch.version.hip  # AMD's GPUs answer to the name of CUDA
-    kind: Any = "rocm" if amd else gpu.kind or "cpu"
-    versions = (_version("triton") or _version("triton-windows"), _version("kernels"))
-    return Machine(kind, gpu.capability, gpu.free, free_memory, *versions, kernels_range())
-
-
-def this_machine() -> "Machine":
-    """The facts about the machine that runs this."""
-    return machine(find_gpu(), _free_memory())
-
-
 def packed_path(gpu: Gpu) -> Finding:
     """Do MXFP4 experts stay packed on this machine, or become bf16?"""
     from labhelpers.mxfp4.paths import obstacle
 
-    facts = machine(gpu, 0)
-    trouble = obstacle(facts)
+    found = facts(gpu, 0)
+    trouble = obstacle(found)
     if trouble is None:
-        return Finding(True, "packed MXFP4", f"Triton {facts.triton} on {gpu.name}")
-    cure = trouble.cure if facts.kind in ("cuda", "rocm") else COLAB
+        return Finding(True, "packed MXFP4", f"Triton {found.triton} on {gpu.name}")
+    cure = trouble.cure if found.kind in ("cuda", "rocm") else COLAB
     text = f"{trouble.needs}; here experts become bf16."
     return Finding(False, "packed MXFP4", text, cure, True)
 
 
-def real_model(name: str, gpu: Gpu, free_memory: int) -> Finding:
+def real_model(name: str, gpu: Gpu, memory: int) -> Finding:
     """The best way in which this machine can hold a real model, if there is one."""
     from labhelpers.mxfp4.paths import choose, need
 
-    best = choose(name, machine(gpu, free_memory), context=0)
+    best = choose(name, facts(gpu, memory), context=0)
     if best.fits:
         return Finding(True, name, best.why.removeprefix(f"{name} ").rstrip("."))
     packed, unpacked = (_gb(need(name, f, context=0).total) for f in ("packed", "bf16"))
@@ -267,33 +237,9 @@ def setup() -> None:
     else:
         gpu = find_gpu()
         place = f"{gpu.name}, {_gb(gpu.free)} free" if gpu.kind else "no GPU"
-        versions = f"torch {_version('torch')}, transformers {_version('transformers')}"
-        memory = f"{_cores()} cores, {_gb(_free_memory())} of memory free"
+        versions = f"torch {version('torch')}, transformers {version('transformers')}"
+        memory = f"{cores()} cores, {_gb(free_memory())} of memory free"
         print(f"labhelpers is ready: {versions}; {memory}; {place}.")
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _cores() -> int:
-    """Cores that this process may use: in a container fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _free_memory() -> int:
-    import torch
-
-    from labhelpers.checkpoint.memory import free_bytes
-
-    return free_bytes(torch.device("cpu"))
-
-
-def _total_memory() -> int:
-    return int(import_module("psutil").virtual_memory().total)
 
 
 def _gb(count: float) -> str:

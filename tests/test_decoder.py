@@ -16,12 +16,14 @@ from labhelpers.config import GptOssConfig, preset
 from labhelpers.kernels import decode, grouped, linear_decode, triton_or_not
 from labhelpers.kernels.attention_decode import Attention
 from labhelpers.kernels.decoder import Decoder, Tuning
-from labhelpers.kernels.decoder_weights import DecoderWeights
+from labhelpers.kernels.decoder_weights import DecoderWeights, LayerWeights
+from labhelpers.kernels.packed import Packed
 from labhelpers.kernels.router_decode import Router
 from labhelpers.model import GptOss
 from labhelpers.model.attention import sink_attention
 from labhelpers.model.moe import route
 from labhelpers.mxfp4.format import fake_quantize
+from labhelpers.mxfp4.packed import PackedExperts
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 REASON = triton_or_not.why_not(torch.empty(0, device=DEVICE))
@@ -70,11 +72,30 @@ def test_logits_and_tokens_are_the_models(batch):
     decoder = decoder_of(model, max_context=24, batch=batch)
     cache = model.new_cache()
     for step in range(ids.shape[1]):
-        logits = decoder.prefill(ids[:, step])
+        logits = decoder.prefill(ids[:, step : step + 1])
         want = model(ids[:, step : step + 1], cache=cache)[:, -1]
         assert error(logits, want) < CLOSE, step
         assert decoder.token.tolist() == want.argmax(-1).tolist(), step
     assert decoder.position.tolist() == [7] * batch
+
+
+def test_weights_of_a_packed_model_are_those_of_the_unpacked_one():
+    model = random_model(replace(SMALL, num_hidden_layers=1, layer_types=()))
+    want = DecoderWeights.of(model).layers[0]
+    packed = PackedExperts(model.config)
+    for name, part in (("gate_up", want.gate_up), ("down", want.down)):
+        # As from a file: in the middle of other bytes, so that blocks begin anywhere.
+        raw = torch.empty(part.blocks.numel() + 8, dtype=torch.uint8)[8:].view(part.blocks.shape)
+        setattr(packed, f"{name}_proj_blocks", raw.copy_(part.blocks))
+        setattr(packed, f"{name}_proj_scales", part.scales)
+        getattr(packed, f"{name}_proj_bias").copy_(part.bias)
+    model.model.layers[0].mlp.experts = packed
+    got = DecoderWeights.of(model).layers[0]
+    for ours, theirs in ((got.gate_up, want.gate_up), (got.down, want.down)):
+        assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+    packed.down_proj_scales = packed.down_proj_scales[:, 1:]
+    with pytest.raises(ValueError, match="down: .*belong together"):
+        DecoderWeights.of(model)
 
 
 @needs_triton
@@ -175,18 +196,58 @@ def test_what_the_decoder_refuses():
     for options in ({"batch": 0}, {"max_context": 0}, {"max_context": 10_000}):
         with pytest.raises(ValueError, match="max_position_embeddings"):
             Decoder(model.config, weights, **options)
-    with pytest.raises(ValueError, match="empty"):
-        Decoder(model.config, weights, 8).prefill([])
+    one, two = (Decoder(model.config, weights, 8, batch=b) for b in (1, 2))
+    for decoder, prompt, text in (
+        (one, [], "empty"),
+        (one, [1, SMALL.vocab_size], "vocab_size"),
+        (one, [-1], "vocab_size"),
+        (one, [1] * 9, "8 places.* 0 are taken, and 9"),
+        (one, [[1, 2], [3, 4]], r"expected \[1, T\]"),
+        (two, [1, 2, 3, 4], r"expected \[2, T\]"),  # not two rows of two
+    ):
+        with pytest.raises(ValueError, match=text):
+            decoder.prefill(prompt)
+    with pytest.raises(ValueError, match="0..8"):
+        one.reset(9)
+    for change, text in (
+        ({"head_dim": 48}, "head_dim=48"),
+        ({"swiglu_limit": 0.1}, "0.279 / alpha"),
+    ):
+        with pytest.raises(ValueError, match=text):
+            Decoder(replace(model.config, **change), weights)
+    with pytest.raises(ValueError, match="qkv_pairs=3"):
+        Decoder(model.config, weights, tuning=Tuning(qkv_pairs=3))
     model.model.layers[0].mlp.experts.down_proj.mul_(1.1)
     with pytest.raises(ValueError, match="fake_quantize"):
         DecoderWeights.of(model)
 
 
-def test_bytes_a_token_are_those_of_the_facts():
-    """3.7 GB for gpt-oss-20b, counted on meta tensors of one layer."""
-    config = preset("gpt-oss-20b")
-    hidden, inner = config.hidden_size, config.intermediate_size
-    experts = 3 * hidden * inner * 17 / 32 * 4 * config.num_hidden_layers
-    heads = (config.num_attention_heads + 2 * config.num_key_value_heads) * config.head_dim
-    attention = 2 * hidden * (heads + 4096) * config.num_hidden_layers
-    assert experts + attention + 2 * hidden * config.vocab_size == pytest.approx(3.7e9, rel=0.01)
+@pytest.mark.parametrize(("name", "read", "all_of_it"), [
+    ("gpt-oss-20b", 3.7e9, 13.8e9), ("gpt-oss-120b", 5.0e9, 65.2e9),
+])  # fmt: skip
+def test_bytes_a_token_are_those_of_the_facts(name, read, all_of_it):
+    """Counted on meta tensors of the real shapes."""
+    config = preset(name)
+    hidden, inner, experts = config.hidden_size, config.intermediate_size, config.num_local_experts
+    width, rows = config.num_attention_heads * config.head_dim, config.num_key_value_heads
+    rows = width + 2 * rows * config.head_dim
+
+    def bf16(*shape: int) -> Tensor:
+        return torch.empty(shape, dtype=torch.bfloat16, device="meta")
+
+    def packed(out: int, inputs: int) -> Packed:
+        scales = torch.empty(experts, out, inputs // 32, dtype=torch.uint8, device="meta")
+        return Packed(scales.new_empty(*scales.shape, 16), scales, bf16(experts, out))
+
+    layer = LayerWeights(
+        bf16(hidden), bf16(rows, hidden), bf16(rows), bf16(config.num_attention_heads),
+        bf16(hidden, width), bf16(hidden), bf16(hidden), bf16(experts, hidden), bf16(experts),
+        packed(2 * inner, hidden), packed(hidden, inner),
+    )  # fmt: skip
+    vocabulary = bf16(config.vocab_size, hidden)
+    weights = DecoderWeights(
+        vocabulary, [layer] * config.num_hidden_layers, bf16(hidden), vocabulary
+    )
+    parts = weights.bytes_a_token(config.num_experts_per_tok)
+    assert sum(parts.values()) == pytest.approx(read, rel=0.01)
+    assert weights.nbytes() == pytest.approx(all_of_it, rel=0.01)

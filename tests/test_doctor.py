@@ -2,7 +2,7 @@
 
 import pytest
 
-from labhelpers import doctor
+from labhelpers import doctor, machine
 from labhelpers.doctor import Gpu
 from labhelpers.mxfp4.paths import kernels_range
 
@@ -16,7 +16,7 @@ NONE = Gpu("")
 @pytest.fixture
 def with_triton(monkeypatch: pytest.MonkeyPatch) -> None:
     versions = {"triton": "3.7.1", "kernels": kernels_range()[0]}
-    monkeypatch.setattr(doctor, "_version", versions.get)
+    monkeypatch.setattr(machine, "version", versions.get)
 
 
 @pytest.mark.usefixtures("with_triton")
@@ -47,13 +47,13 @@ def test_packed_path() -> None:
 
 
 def test_packed_path_needs_triton(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_version", lambda name: None)
+    monkeypatch.setattr(machine, "version", lambda name: None)
     assert "Triton" in doctor.packed_path(T4).text
 
 
 def test_widget_versions_must_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     versions = {"jupyterlab": "4.6.6", "ipywidgets": "8.1.9", "jupyterlab_widgets": "1.1.11"}
-    monkeypatch.setattr(doctor, "_version", versions.get)
+    monkeypatch.setattr(doctor, "version", versions.get)
     assert not list(doctor.widgets())[-1].ok
     versions["jupyterlab_widgets"] = "3.0.17"
     assert list(doctor.widgets())[-1].ok
@@ -76,8 +76,8 @@ def test_report_has_one_line_each_and_a_cure(capsys: pytest.CaptureFixture[str])
 def test_a_missing_package_is_named_and_ends_the_report(
     monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:
-    found = doctor._version
-    monkeypatch.setattr(doctor, "_version", lambda n: None if n == missing else found(n))
+    found = doctor.version
+    monkeypatch.setattr(doctor, "version", lambda n: None if n == missing else found(n))
     monkeypatch.setattr(doctor.metadata, "requires", lambda _: ["torch", "psutil"])
     findings = list(doctor.examine())
     assert findings[-1].what != "C++ compiler"

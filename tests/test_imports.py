@@ -18,7 +18,7 @@ RANKS = {
     "config": 0, "config_keys": 0, "o200k": 0, "accounting": 1, "tokenizer": 1, "harmony": 1,
     "reference": 1,
     "mxfp4": 2, "model": 2, "activations": 3, "ablation": 3, "kernels": 3, "checkpoint": 3,
-    "loading": 4, "recovery": 4, "parallel": 4, "conformance": 4,
+    "loading": 4, "machine": 4, "recovery": 4, "parallel": 4, "conformance": 4,
     "exercises": 5, "viz": 5, "tools": 5, "chat": 6, "doctor": 6, "real_thing": 6,
 }  # fmt: skip
 HIGHEST = 9

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import warnings
 from importlib.util import find_spec
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -303,6 +304,21 @@ def test_fallback_says_why_and_computes_the_same(monkeypatch, name):
             assert got.dtype == torch.bfloat16 and error(got, case.exact()) < 2e-2
 
 
+def test_gpus_that_are_refused(monkeypatch):
+    """On machines that this one is not: AMD's, an old one, one of several."""
+    first, second = (
+        SimpleNamespace(is_cuda=True, device=torch.device("cuda", i)) for i in range(2)
+    )
+    monkeypatch.setattr(triton_or_not, "triton", object())
+    monkeypatch.setattr(triton_or_not, "INTERPRETED", False)
+    monkeypatch.setattr(triton_or_not, "get_device_capability", lambda device: (7, 5))
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    assert "capability 7.5" in triton_or_not.why_not(first)
+    assert "cuda:1" in triton_or_not.why_not(second)
+    monkeypatch.setattr(torch.version, "hip", "7.0")
+    assert "AMD" in triton_or_not.why_not(first)
+
+
 def test_modules_import_without_triton():
     code = (
         "import sys; sys.modules['triton'] = None\n"
@@ -330,6 +346,8 @@ def test_bad_input_is_refused():
         ((hidden.float(), ids, weights, gate_up, down), "bfloat16"),
         ((hidden[:, :32], ids, weights, gate_up, down), r"expected \[T, 64\]"),
         ((hidden, ids[:1], weights, gate_up, down), r"\[2, k\]"),
+        ((hidden, ids.float(), weights, gate_up, down), "int32 or int64"),
+        ((hidden, ids[:, :0], weights[:, :0], gate_up, down), "at least one expert"),
         ((hidden, ids, weights, down, gate_up), "expected|but down"),
         ((hidden, ids, weights, gate_up._replace(bias=down.bias), down), "belong together"),
         ((hidden, ids, weights, gate_up._replace(scales=gate_up.scales.int()), down), "uint8"),
@@ -340,6 +358,9 @@ def test_bad_input_is_refused():
     nine = [torch.cat([t] * 5)[:9] for t in (hidden, ids, weights)]
     with pytest.raises(ValueError, match="experts_grouped"):
         kernels.experts_decode(*nine, gate_up, down)
+    for alpha, limit in ((1.702, 0.1), (0.01, 7.0), (1.702, float("inf")), (-1.0, 7.0)):
+        with pytest.raises(ValueError, match="0.279 / alpha"):  # SwiGLU would leave fp16
+            kernels.experts_decode(hidden, *case.rest, alpha=alpha, limit=limit)
 
 
 def test_no_tokens():

@@ -40,7 +40,8 @@ from labhelpers.exercises.cards import Card, Note
 from labhelpers.exercises.judge import Show, difference, same
 from labhelpers.exercises.progress import record
 from labhelpers.exercises.raised import Raised, alike, outcome
-from labhelpers.exercises.untouched import is_untouched
+from labhelpers.exercises.untouched import is_untouched, told_nothing
+from labhelpers.exercises.words import Words
 from labhelpers.viz.components import show
 
 GOES_ON = "The notebook goes on with the course's version."
@@ -75,7 +76,7 @@ class Exercise:
         number: str,
         function: Callable[..., Any],
         cases: Sequence[Case],
-        hints: tuple[str, str],
+        hints: tuple[str, ...],
         minutes: int,
         difficulty: int,
         axes: Sequence[str],
@@ -83,12 +84,13 @@ class Exercise:
         tolerance: float,
         show: Show = None,
         observe: Observe | None = None,
+        words: Words | None = None,
     ) -> None:
         self.number, self.function, self.name = number, function, function.__name__
         self.cases, self.hints = tuple(cases), hints
         self.minutes, self.difficulty = minutes, difficulty
         self.axes, self.outputs, self.tolerance = tuple(axes), tuple(outputs), tolerance
-        self.show, self.observe = show, observe
+        self.show, self.observe, self.words = show, observe, words or Words()
         self.mistakes: list[Mistake] = []
         self._hints_given = 0
 
@@ -133,13 +135,17 @@ class Exercise:
             if isinstance(results[-1], Raised):
                 named = self._recognise(results)
                 end = f"{named} {self._goes_on()}" if named else self._goes_on()
-                return Card("raised", self.title, [*results[-1].told(function), end])
+                return Card("raised", self.title, [*results[-1].told(function, case.name), end])
         if problem := self._problem(function, results):
             named = self._recognise(results)
             lines = [problem, *([named] if named else []), self._goes_on()]
             return Card("wrong", self.title, lines)
         names = ", ".join(case.name for case in self.cases)
-        return Card("right", self.title, [f"All {len(self.cases)} inputs agree: {names}."])
+        lines = [f"All {len(self.cases)} inputs agree: {names}."]
+        if self.words.aside is not None:
+            with torch.inference_mode(False), torch.enable_grad():
+                lines += filter(None, [self.words.aside(function)])
+        return Card("right", self.title, lines)
 
     def outcome(self, function: Callable[..., Any], case: Case) -> Any:
         """What is judged of a function on a case: its result (or what `observe` makes of it)."""
@@ -155,8 +161,18 @@ class Exercise:
         for case, got in zip(self.cases, results, strict=True):
             expected = self.outcome(self.function, case)
             found = difference(got, expected, self.tolerance, self.axes, self.outputs, self.show)
+            if found and got is None:
+                found = told_nothing(function)
+            elif found and self.words.point is not None:
+                more = self.words.point(got, expected, *case.fresh())
+                found = f"{found} {more}" if more else found
             if found:
                 return f"Input with {case.name}: {found[0].lower()}{found[1:]}"
+        for case in self.cases if self.words.strict is not None else ():
+            with torch.inference_mode(False), torch.enable_grad():
+                pair = [outcome(f, case.fresh()) for f in (function, self.function)]
+            if found := self.words.strict(*pair):  # type: ignore[misc]
+                return f"Input with {case.name}: {found}"
         for case in self.cases:
             with torch.inference_mode(False), torch.enable_grad():
                 arguments, untouched = case.fresh(), case.fresh()
@@ -191,20 +207,26 @@ class Exercise:
     # -- help on request ------------------------------------------------------------------
 
     def hint(self, number: int | None = None) -> None:
-        """Show the next hint; the second is near the code. `hint(1)` shows a given one."""
+        """Show the next hint; the last is near the code. `hint(1)` shows a given one."""
         show(self.hint_card(number))
 
     def hint_card(self, number: int | None = None) -> Note:
-        """The hint as a component. Raises ValueError if there is no such hint."""
-        if number is None:
-            number = min(self._hints_given + 1, len(self.hints))
-        if not 1 <= number <= len(self.hints):
-            raise ValueError(f"there are hints 1 to {len(self.hints)}, not {number}")
+        """The hint as a component; after the last, that there are no more.
+
+        Raises ValueError if a number is given and there is no such hint.
+        """
+        last = len(self.hints)
+        more = f"`ex.{self.name}.solution()`"
+        if number is None and self._hints_given >= last:
+            text = f"{more} shows the course's version, `ex.{self.name}.hint(1)` the first hint."
+            return Note(f"No more hints for {self.title}: there are {last}", text)
+        number = self._hints_given + 1 if number is None else number
+        if not 1 <= number <= last:
+            raise ValueError(f"there are hints 1 to {last}, not {number}")
         self._hints_given = max(self._hints_given, number)
         record(self.key, hints=number)
-        more = "" if number < len(self.hints) else f" Next: `ex.{self.name}.solution()`"
-        title = f"Hint {number} of {len(self.hints)} for {self.title}"
-        return Note(title, self.hints[number - 1] + more)
+        end = "" if number < last else f" Next: {more}"
+        return Note(f"Hint {number} of {last} for {self.title}", self.hints[number - 1] + end)
 
     def solution(self) -> None:
         """Show the course's function: the very one that the tests run."""
@@ -247,7 +269,7 @@ def exercise(
     number: str,
     *,
     cases: Sequence[Case],
-    hints: tuple[str, str],
+    hints: tuple[str, ...],
     minutes: int,
     difficulty: int,
     axes: Sequence[str] = ("row",),
@@ -255,20 +277,21 @@ def exercise(
     tolerance: float = 1e-5,
     show: Show = None,
     observe: Observe | None = None,
+    words: Words | None = None,
 ) -> Callable[[Callable[..., Any]], Exercise]:
     """Decorator that makes an Exercise of its solution.
 
     number "1.5"; minutes for a reader who has not seen the solution; difficulty 1 to 3; axes:
     what the leading dimensions of the result are called; outputs: names of the parts if the
     result is a tuple; show: tokens as text, if it is a list of ids; observe: makes what is judged
-    of the result and the arguments (a gradient, say). The wrong versions follow with
-    `@name.mistake("what is wrong")`.
+    of the result and the arguments (a gradient, say); words: sentences of its own. The wrong
+    versions follow with `@name.mistake("what is wrong")`.
     """
 
     def make(function: Callable[..., Any]) -> Exercise:
         return Exercise(
             number, function, cases, hints, minutes, difficulty, axes, outputs, tolerance, show,
-            observe,
+            observe, words,
         )  # fmt: skip
 
     return make

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from labhelpers.exercises.texts import (
@@ -98,7 +99,12 @@ def _errors(a: Tensor, b: Tensor) -> Tensor:
 
 def _tensor_difference(got: Any, expected: Tensor, tolerance: float, axes: Sequence[str]) -> str:
     if not isinstance(got, Tensor):
-        of_it = " `torch.tensor(...)` makes one of it." if isinstance(got, list) else ""
+        of_it = ""
+        if isinstance(got, list | bytes | bytearray):
+            made = "list(...)" if isinstance(got, bytes | bytearray) else "..."
+            if expected.dtype == torch.uint8:  # else it would be int64
+                made += ", dtype=torch.uint8"
+            of_it = f" `torch.tensor({made})` makes one of it."
         return f"Expected a tensor, got `{type(got).__name__}`.{of_it}"
     if got.is_meta or got.layout != expected.layout:
         kind = "meta" if got.is_meta else "sparse"

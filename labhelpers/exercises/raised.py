@@ -33,8 +33,11 @@ class Raised:
         """Is the other an error of the same type, with the same numbers (or text, if none)?"""
         return isinstance(other, Raised) and self._shape() == other._shape()
 
-    def told(self, function: Callable[..., Any]) -> list[str]:
-        """The error and the reader's line, without anything that changes between runs."""
+    def told(self, function: Callable[..., Any], given: str = "") -> list[str]:
+        """The error and the reader's line, without anything that changes between runs.
+
+        given: the name of the input.
+        """
         text = re.sub(r" at 0x[0-9a-fA-F]+", "", str(self.error).strip().split("\n")[0])
         text, name = text[:160].replace("`", "'"), type(self.error).__name__
         lines = [f"`{name}: {text}`" if text else f"`{name}`"]
@@ -43,6 +46,7 @@ class Raised:
         own = [f for f in frames if code is not None and f.filename == code.co_filename]
         if own:
             where = f"in your line {own[-1].lineno}"
+            where += f", on the input with {given}" if given else ""
             source = (own[-1].line or "").strip().replace("`", "'")
             lines.append(f"{where}: `{source}`" if source else where)
         return lines

@@ -8,7 +8,8 @@
 
 All read the checkpoint's own layout, without repacking: blocks [E, out, G, 16], scales
 [E, out, G]. Where a kernel cannot run (`why_not` says why) the same call computes the same in
-PyTorch, and warns. `import labhelpers` does not import this; importing this imports Triton.
+PyTorch, and warns. Forward only: nothing here has a gradient. `import labhelpers` does not import
+this; importing this imports Triton.
 """
 
 from labhelpers.kernels.decode import experts_decode

@@ -17,7 +17,8 @@ Choices    How many splits is fixed by the cache's size, since a CUDA graph cann
 Measured   on an H100 at 4K: 6 us in a sliding layer, 12 in a full one, of which reading the keys
            is 2.8. Asking for the first block before `wait_for_previous` saved nothing that stands
            out of the noise: it is steps that wait for each other, not loading, that take the time.
-Limits     a full cache is not noticed here: `decoder` does. Caches of more than LONG places want
+Limits     D must be a power of two, 16 or more. A full cache is not noticed here: `decoder` does.
+           Caches of more than LONG places want
            137 KB of shared memory in a multiprocessor (A100, H100).
 
 Letters: B rows, N query heads, K KV heads, G = N / K, D head_dim, C places in the cache.

@@ -48,7 +48,7 @@ from labhelpers.kernels.bits import (
     plane_scale,
     power_of_two,
 )
-from labhelpers.kernels.packed import Packed, check_experts, experts_plain
+from labhelpers.kernels.packed import Packed, check_experts, check_limit, experts_plain
 from labhelpers.kernels.triton_or_not import (
     jit,
     let_next_start,
@@ -222,9 +222,9 @@ def experts_decode(
     """Sum of the chosen experts' outputs, each times its weight, for 1 to 8 tokens.
 
     hidden bf16 [T, H]; expert_ids int [T, k]; weights [T, k]; gate_up [E, 2I, H] and down
-    [E, H, I] packed; limit finite and above 0; tuning None: `tuning_for`. Returns [T, H] of
-    `dtype`. Between the kernels, activations are fp16 pairs (`Planes`). Raises ValueError for
-    shapes, dtypes or devices that do not fit, and for more than 8 tokens.
+    [E, H, I] packed; limit as `check_limit` wants it; tuning None: `tuning_for`. Returns
+    [T, H] of `dtype`. Between the kernels, activations are fp16 pairs (`Planes`). Raises
+    ValueError for shapes, dtypes or devices that do not fit, and for more than 8 tokens.
     """
     check_experts(hidden, expert_ids, weights, gate_up, down)
     if len(hidden) > MOST_TOKENS:
@@ -232,8 +232,7 @@ def experts_decode(
             f"experts_decode is for 1 to {MOST_TOKENS} tokens, got {len(hidden)}: each token reads "
             "its own experts. Use experts_grouped."
         )
-    if not 0 < limit < math.inf:
-        raise ValueError(f"limit {limit}: the kernels need a finite one above 0 (gpt-oss has 7)")
+    check_limit(alpha, limit)
     if not runs(hidden, "experts_decode") or len(hidden) == 0:
         return experts_plain(hidden, expert_ids, weights, gate_up, down, alpha, limit).to(dtype)
     ids, weights = expert_ids.contiguous(), weights.contiguous()

@@ -1,7 +1,7 @@
 """The whole model, one token a row at a time, as one CUDA graph.
 
 The idea   a token of gpt-oss-20b must read 3.7 GB, 1.2 ms on an H100, and is about 150 kernels of
-           10 microseconds. Python cannot start kernels that fast. So the launches of one step are
+           12 microseconds. Python cannot start kernels that fast. So the launches of one step are
            recorded once, and a step replays them: nothing in it depends on the host. The token,
            the position and the caches lie in GPU memory, the last kernel writes the next token
            and counts the position on, and the next replay goes on from there.
@@ -14,8 +14,8 @@ Residual   `x` is fp32, where the model in bf16 rounds at each of the 48 additio
            a kernel, which is nothing, and takes away the largest error between this and a float64
            reference: the bf16 model adds small updates to a large stream. Weights, q, k and v
            are bf16 as in the model.
-Limits     greedy; the prompt goes in token by token; rows of equal length. Where Triton cannot run
-           use the model itself (`GptOss.generate`).
+Limits     greedy; the prompt goes in token by token; rows of equal length; head_dim a power of two.
+           Where Triton cannot run use the model itself (`GptOss.generate`).
 
 Letters: B rows, H hidden, N query heads, K KV heads, D head_dim, C places in a cache.
 """
@@ -35,6 +35,7 @@ from labhelpers.kernels.attention_decode import Attention
 from labhelpers.kernels.batch_decode import add_norm, turn
 from labhelpers.kernels.decoder_weights import DecoderWeights, LayerWeights
 from labhelpers.kernels.linear_decode import Head, embed, o_proj, qkv
+from labhelpers.kernels.packed import check_limit
 from labhelpers.kernels.router_decode import Router
 from labhelpers.kernels.triton_or_not import INTERPRETED, why_not
 from labhelpers.model.rope import RotaryEmbedding
@@ -63,7 +64,10 @@ class Decoder:
         batch: int = 1,
         tuning: Tuning = Tuning(),  # noqa: B008 (immutable)
     ) -> None:
-        """Allocate caches on the weights' device. Raises ValueError if kernels cannot run there."""
+        """Allocate caches on the weights' device.
+
+        Raises ValueError if kernels cannot run there, or do not take these shapes.
+        """
         if reason := why_not(weights.embedding):
             raise ValueError(f"the decoder is Triton kernels, and {reason}: use GptOss.generate")
         if batch < 1 or not 1 <= max_context <= config.max_position_embeddings:
@@ -71,6 +75,7 @@ class Decoder:
                 f"batch={batch} must be at least 1 and max_context={max_context} in 1.."
                 f"{config.max_position_embeddings} (max_position_embeddings)"
             )
+        _check_shapes(config, tuning)
         self.config, self.weights, self.batch, self.tuning = config, weights, batch, tuning
         self.max_context = max_context
         self.device = device = weights.embedding.device
@@ -174,9 +179,13 @@ class Decoder:
     # Steps ---------------------------------------------------------------------------------
 
     def capture(self) -> None:
-        """Record a step as a CUDA graph; the state (tokens, caches) is as before afterwards."""
+        """Record a step as a CUDA graph; what has been read and the next token stay as they are.
+
+        Raises ValueError if the cache is full: trial steps write the next place.
+        """
         if INTERPRETED or self.graph is not None:
             return
+        self._check_room(1)
         state = (self.token, self.position)
         before = [t.clone() for t in state]
         side = torch.cuda.Stream()
@@ -196,24 +205,46 @@ class Decoder:
 
         Returns at once; the GPU is still at work. Raises ValueError if the cache is full.
         """
-        if self.length >= self.max_context:
-            raise ValueError(f"the cache is full: it has {self.max_context} places (max_context)")
+        self._check_room(1)
         self.length += 1
         if self.graph is not None:
             self.graph.replay()
         else:
             self.launch()
 
+    def _check_room(self, tokens: int) -> None:
+        if self.length + tokens > self.max_context:
+            raise ValueError(
+                f"no room in the cache: of its {self.max_context} places (max_context) "
+                f"{self.length} are taken, and {tokens} more are asked for. Call reset(), or give "
+                "more places"
+            )
+
     def reset(self, length: int = 0) -> None:
         """Forget everything; or, to measure a long context, take what the caches hold as read."""
+        if not 0 <= length <= self.max_context:
+            raise ValueError(f"length={length} must be in 0..{self.max_context} (max_context)")
         self.length = length
         self.position.fill_(length)
 
     def prefill(self, prompt: Sequence[int] | Tensor) -> Tensor:
-        """Read prompt ids [B, T] (or [T] for one row): logits fp32 [B, V] after its last token."""
-        ids = torch.as_tensor(prompt, device=self.device).reshape(self.batch, -1).long()
-        if not ids.shape[1]:
+        """Read prompt ids [B, T] (or [T] for one row): logits fp32 [B, V] after its last token.
+
+        The next step may overwrite what is returned: clone it to keep it. Raises ValueError for a
+        prompt that is empty, of another shape or too long, and for ids outside the vocabulary.
+        """
+        ids = torch.as_tensor(prompt, device=self.device).long()
+        ids = ids[None] if ids.ndim == 1 and self.batch == 1 else ids
+        if not ids.numel():
             raise ValueError("the prompt is empty: give at least one token")
+        if ids.ndim != 2 or len(ids) != self.batch:
+            raise ValueError(
+                f"the prompt is {list(ids.shape)}, expected [{self.batch}, T]: as many rows as "
+                "`batch`, all of one length"
+            )
+        if not 0 <= ids.min() <= ids.max() < self.config.vocab_size:
+            raise ValueError(f"ids must be in 0..{self.config.vocab_size - 1} (vocab_size)")
+        self._check_room(ids.shape[1])
         for column in ids.unbind(1):
             self.token.copy_(column)
             self.step()
@@ -226,3 +257,13 @@ class Decoder:
             yield self.token.tolist()
             if count + 1 < max_new_tokens:
                 self.step()
+
+
+def _check_shapes(config: GptOssConfig, tuning: Tuning) -> None:
+    """What GptOssConfig allows and the kernels do not: as ValueError, before Triton complains."""
+    dim = config.head_dim
+    if dim < 16 or dim & (dim - 1):
+        raise ValueError(f"head_dim={dim}: the attention kernel takes powers of two from 16")
+    if dim // 2 % tuning.qkv_pairs:
+        raise ValueError(f"qkv_pairs={tuning.qkv_pairs} must divide head_dim / 2 = {dim // 2}")
+    check_limit(config.swiglu_alpha, config.swiglu_limit)

@@ -106,7 +106,11 @@ def _bias(linear: Any) -> Tensor:
 
 def _packed(experts: Any, name: str) -> Packed:
     if hasattr(experts, f"{name}_proj_blocks"):
-        return Packed.of(experts, name)
+        blocks, scales, bias = (t.detach().contiguous() for t in Packed.of(experts, name))
+        # A tensor that lies in a mapped file may begin anywhere.
+        packed = Packed(blocks.clone() if blocks.data_ptr() % 16 else blocks, scales, bias)
+        packed.check(name)  # the decoder launches kernels that do not look
+        return packed
     weight = getattr(experts, f"{name}_proj").detach().mT.contiguous()  # [E, out, in]
     blocks, scales = quantize(weight)
     if not torch.equal(dequantize(blocks, scales, torch.float32), weight.float()):

@@ -20,7 +20,8 @@ Choices    Weights are the left factor: out.T = W x.T. On Hopper the left factor
            bits on every run.
 Fallback   `experts_plain` runs where `why_not` gives a reason.
 Limits     ids out of range are not noticed; inner values and a token's k results pass through
-           bf16, as in transformers; blocks with scales beyond 2**-61 and 2**65 are not exact.
+           bf16, as in transformers; blocks with scales beyond 2**-61 and 2**65 are not exact; at
+           most 65,535 tiles, what a grid's second axis holds (a million tokens of gpt-oss).
 
 Letters: T tokens, k experts a token, S = T k, H hidden, I intermediate, E experts, G = in / 32.
 """
@@ -133,8 +134,9 @@ def _done(total):
     """The same, and nothing after it starts before the tensor cores are done.
 
     They read `left` from registers while the program goes on, and in Triton 3.6's machine code
-    the next step unpacks into those registers without a wait (NaN was seen on an H100). Using
-    the sum is what makes it wait; ptxas removes the move.
+    the next step unpacked into those registers without a wait: the likely cause of NaN that was
+    seen on an H100. Using the sum makes it wait; ptxas removes the move. Read in the machine code,
+    not yet run on a GPU (benchmarks/README.md).
     """
     if EMULATE:
         return total

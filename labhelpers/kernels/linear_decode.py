@@ -128,7 +128,8 @@ def _head(x, norm, weight, logits, best, best_id, eps, H, V, ROWS: tl.constexpr,
     value = tl.where(rows < V, value, float("-inf"))
     top, at = tl.max(value, 0, return_indices=True, return_indices_tie_break_left=True)
     tl.store(best + tl.program_id(0), top)
-    tl.store(best_id + tl.program_id(0), tl.program_id(0) * ROWS + at)
+    # A NaN is above nothing and below nothing, so with one `at` may be a place past the end.
+    tl.store(best_id + tl.program_id(0), tl.minimum(tl.program_id(0) * ROWS + at, V - 1))
 
 
 @jit
@@ -139,7 +140,7 @@ def _choose(best, best_id, token, position, programs, SIZE: tl.constexpr, PDL: t
     index = tl.arange(0, SIZE)
     value = tl.load(best + index, mask=index < programs, other=float("-inf"))
     _, at = tl.max(value, 0, return_indices=True, return_indices_tie_break_left=True)
-    tl.store(token, tl.load(best_id + at))
+    tl.store(token, tl.load(best_id + tl.minimum(at, programs - 1)))  # past the end: see _head
     tl.store(position, tl.load(position) + 1)
 
 

@@ -9,6 +9,7 @@ Limits     `experts_plain` looks at the ids (a GPU waits for that), so no CUDA g
 Letters: T tokens, k experts a token, H hidden, I intermediate, E experts, G = in / 32.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -77,6 +78,11 @@ def check_experts(
             f"expert_ids {list(expert_ids.shape)} and weights {list(weights.shape)} must both be "
             f"[{len(hidden)}, k]"
         )
+    if expert_ids.dtype not in (torch.int32, torch.int64) or not expert_ids.shape[1]:
+        raise ValueError(
+            f"expert_ids {list(expert_ids.shape)} {expert_ids.dtype}: expected int32 or int64, "
+            "and at least one expert a token"
+        )
     if (
         gate_up.outputs != 2 * down.inputs
         or down.outputs != gate_up.inputs
@@ -89,6 +95,18 @@ def check_experts(
     devices = {t.device for t in (hidden, expert_ids, weights, *gate_up, *down)}
     if len(devices) > 1:
         raise ValueError(f"all tensors must be on one device, got {sorted(map(str, devices))}")
+
+
+def check_limit(alpha: float, limit: float) -> None:
+    """Raise ValueError unless `limit` bounds SwiGLU, as `decode` needs to keep `inner` in fp16.
+
+    gate * sigmoid(alpha * gate) is at most the gate, so `limit`, and at least -0.279 / alpha.
+    """
+    if not (alpha > 0 and 0.279 / alpha <= limit < math.inf):
+        raise ValueError(
+            f"alpha {alpha}, limit {limit}: the kernels need alpha above 0 and a finite limit of "
+            "at least 0.279 / alpha (gpt-oss has 1.702 and 7)"
+        )
 
 
 def experts_plain(

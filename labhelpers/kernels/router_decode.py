@@ -67,6 +67,8 @@ def _route(x, norm, weight, bias, logits, ids, weights, pairs, unscale, finished
     top_ids = tl.zeros([SLOTS], tl.int32)
     for k in tl.static_range(TOP_K):
         top, at = tl.max(left, 0, return_indices=True, return_indices_tie_break_left=True)
+        if E < EXPERTS:  # with a NaN, `at` may be a place past the end
+            at = tl.minimum(at, E - 1)
         top_logits = tl.where(slot == k, top, top_logits)
         top_ids = tl.where(slot == k, at, top_ids)
         left = tl.where(index == at, float("-inf"), left)

@@ -10,7 +10,9 @@ Interpreter   with TRITON_INTERPRET=1 in the environment before Triton is import
 Overlap    on Hopper and newer a kernel may start while the one before it still runs (programmatic
            dependent launch, PDL): `overlap` gives the launch option, `wait_for_previous` and
            `let_next_start` are its two instructions.
-Limits     bf16 arithmetic wants capability 8.0 (Ampere); AMD GPUs are not refused, but untried.
+Limits     bf16 arithmetic wants capability 8.0 (Ampere). AMD GPUs are refused: the experts' kernels
+           contain PTX, NVIDIA's instructions. Triton launches on torch's current GPU, so tensors
+           on another one are refused too.
 """
 
 import warnings
@@ -18,6 +20,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.cuda import get_device_capability
 
@@ -45,8 +48,8 @@ def wait_for_previous(PDL):  # type: ignore[no-untyped-def]
     """Stop until the kernel before this one in the stream is done and what it wrote is visible.
 
     With PDL every kernel calls this, in every program, before it touches what another kernel
-    writes or reads: then "the kernel before is done" means that all before are. Weights never
-    change, so they may be read earlier.
+    writes or reads: then "the kernel before is done" means that all before are. What no kernel of
+    a step writes may be read earlier: weights, and keys that earlier steps left.
     """
     if PDL:
         tl.extra.cuda.gdc_wait()
@@ -57,7 +60,9 @@ def let_next_start(PDL):  # type: ignore[no-untyped-def]
     """When all programs have called this (or ended), programs of the next kernel may start.
 
     They fill the places that become free as this kernel runs out. Called after
-    `wait_for_previous`, so that the next kernel can rely on all before this one.
+    `wait_for_previous`, it promises the next kernel, even before that one waits, that all before
+    this one are done. Called first, it promises nothing: then several kernels may be under way,
+    and until it waits the next one may read only what none of them writes.
     """
     if PDL:
         tl.extra.cuda.gdc_launch_dependents()
@@ -77,6 +82,11 @@ def why_not(tensor: Tensor) -> str | None:
         return None if tensor.device.type == "cpu" else "Triton's interpreter is on (CPU only)"
     if not tensor.is_cuda:
         return f"the tensors are on {tensor.device}, and Triton needs a CUDA GPU"
+    if torch.version.hip:
+        return "this is an AMD GPU, and the kernels contain instructions of NVIDIA's (PTX)"
+    if tensor.device.index != (current := torch.cuda.current_device()):
+        return (f"the tensors are on {tensor.device} and torch's current GPU is cuda:{current}: "
+                "use torch.cuda.set_device")  # fmt: skip
     if (have := get_device_capability(tensor.device)) < CAPABILITY:
         return f"this GPU has capability {have[0]}.{have[1]}, and bf16 kernels need 8.0"
     return None

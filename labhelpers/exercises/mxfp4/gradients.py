@@ -16,11 +16,17 @@ from torch import Tensor
 
 from labhelpers.exercises.core import Case, exercise
 from labhelpers.exercises.inputs import numbers
+from labhelpers.exercises.words import Words
 from labhelpers.mxfp4 import fake_quantize
 
 
 def _weight(*shape: int, seed: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor]:
     return (numbers(*shape, seed=seed, scale=0.3).to(dtype).requires_grad_(),)
+
+
+def _apart() -> tuple[Tensor]:
+    """Weights of which the three rules for scales make three different tensors."""
+    return (numbers(4, 64, seed=7, scale=0.45).requires_grad_(),)
 
 
 def _with_gradient(result: Any, weight: Tensor) -> Any:
@@ -32,6 +38,26 @@ def _with_gradient(result: Any, weight: Tensor) -> Any:
     return result.detach(), weight.grad
 
 
+def _compiled(function: Callable[..., Any]) -> str:
+    """A word to whoever wrote an autograd.Function: this chapter's story is about one."""
+    (weight,) = _weight(1, 32, seed=4)
+    result = function(weight)
+    steps, seen = [result.grad_fn], set()
+    while steps:
+        step = steps.pop()
+        if step is None or step in seen:
+            continue
+        seen.add(step)
+        if isinstance(step, torch.autograd.function.BackwardCFunction):
+            return (
+                "One thing to know: an `autograd.Function` is right here, in eager mode, but under "
+                "torch.compile of torch 2.11 ours gave a gradient of 0. Brackets and `detach` did "
+                "not."
+            )
+        steps += [before for before, _ in step.next_functions]
+    return ""
+
+
 @exercise(
     "2.6",
     minutes=10,
@@ -39,15 +65,20 @@ def _with_gradient(result: Any, weight: Tensor) -> Any:
     cases=[
         Case("weights of float32", lambda: _weight(3, 64, seed=1)),
         Case("weights of bf16", lambda: _weight(2, 32, seed=2, dtype=torch.bfloat16)),
+        Case("largest weights of 7 steps under another rule", _apart),
     ],
     outputs=("values", "gradient"),
     tolerance=0.0,
     observe=_with_gradient,
+    words=Words(aside=_compiled),
     hints=(
         "`fake_quantize` gives the right values and a gradient of zero. `weight.detach()` is the "
         "same numbers as a constant, without a gradient. What has the value 0 and the gradient 1?",
-        "`weight - weight.detach()` is exactly 0, and its gradient is 1. Add that, in parentheses, "
-        "to the rounded weights, which are to be a constant: `fake_quantize(weight.detach())`.",
+        "The weight less itself as a constant: exactly 0 in value, and its slope is 1. Add that to "
+        "the rounded weights, which are to be a constant too.",
+        "The zero is `weight - weight.detach()`. Put it in brackets, so that it is computed first "
+        "and is exactly 0; added one by one, the two would round twice more. The rounded weights "
+        "come from `weight.detach()`.",
     ),
 )
 def straight_through(weight: Tensor) -> Tensor:
@@ -85,6 +116,18 @@ def _detached(weight: Tensor) -> Tensor:
 )
 def _unrounded(weight: Tensor) -> Tensor:
     return weight.clone()
+
+
+_RULE = (
+    "The scales were chosen by another rule: `fake_quantize(weight)` alone, which is `round_up`, "
+    "that of transformers and of nano."
+)
+for _name in ("floor", "search"):
+
+    def _other_rule(weight: Tensor, rule: Any = _name) -> Tensor:
+        return fake_quantize(weight.detach(), rule) + (weight - weight.detach())
+
+    straight_through.mistake(_RULE)(_other_rule)
 
 
 @straight_through.mistake(

@@ -6,14 +6,23 @@ test holds it equal to `labhelpers.mxfp4.pack`.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from labhelpers.exercises.core import Case, exercise
+from labhelpers.exercises.words import Words
 
 
 def _codes(factor: int, start: int) -> tuple[Tensor]:
     return (((factor * torch.arange(32) + start) % 16).to(torch.uint8),)
+
+
+def _how_many(got: Any, expected: Tensor, codes: Tensor) -> str:
+    if isinstance(got, Tensor) and got.numel() == codes.numel():
+        return "Two codes share a byte, so 32 of them are 16 bytes."
+    return ""
 
 
 @exercise(
@@ -25,12 +34,14 @@ def _codes(factor: int, start: int) -> tuple[Tensor]:
         Case("mixed codes", lambda: (_codes(7, 3)[0] ^ _codes(1, 5)[0] >> 2,)),
         Case("the same code everywhere", lambda: _codes(0, 9)),
     ],
+    words=Words(point=_how_many),
     hints=(
-        "Slices with a step take every other one: `codes[::2]` are the even ones, `codes[1::2]` "
-        "the odd ones. A shift by four, `<< 4`, moves a code into the high nibble, and `|` lays "
-        "two over each other.",
-        "One line: the even codes `|` the odd ones shifted by 4. In Python `<<` binds more tightly "
-        "than `|`, but less than `+`: with a `+`, use parentheses.",
+        "A byte has eight bits, and a code four. So one code goes in as it is, the other is moved "
+        "up by four bits, and both are laid over each other. Which is which?",
+        "Slices with a step take every other code, from the first on or from the second on: two "
+        "rows of 16. Shift the odd ones by 4 and join the rows with `|`.",
+        "`codes[::2]` are the even ones, `codes[1::2]` the odd ones. Mind the order in Python: "
+        "`<<` comes before `|`, but after `+`; with a `+`, use parentheses.",
     ),
 )
 def pack_block(codes: Tensor) -> Tensor:
@@ -132,6 +143,16 @@ def _one_off(codes: Tensor) -> Tensor:
 @pack_block.mistake("The codes lie side by side, still one a byte: two of them become one byte.")
 def _pairs(codes: Tensor) -> Tensor:
     return torch.stack((codes[::2], codes[1::2]), -1)
+
+
+@pack_block.mistake("The codes lie side by side, still one a byte: two of them become one byte.")
+def _unpacked(codes: Tensor) -> Tensor:
+    return codes.clone()
+
+
+@pack_block.mistake("The codes lie side by side, still one a byte: two of them become one byte.")
+def _shifted_in_a_row(codes: Tensor) -> Tensor:
+    return torch.stack((codes[::2], codes[1::2] << 4), -1).flatten()
 
 
 @pack_block.mistake("The codes lie side by side, still one a byte: two of them become one byte.")

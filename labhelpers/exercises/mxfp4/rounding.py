@@ -14,6 +14,7 @@ from torch import Tensor
 
 from labhelpers.exercises.core import Case, exercise
 from labhelpers.exercises.inputs import numbers
+from labhelpers.exercises.words import Words
 
 _MAGNITUDES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 _MIDDLES = (0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5.0)
@@ -23,6 +24,28 @@ def _ties() -> Tensor:
     """Every number half-way between two values, then some beside them; both signs."""
     beside = (0.1, 0.3, 0.7, 1.1, 1.6, 2.4, 3.6, 4.9, 5.2)
     return torch.tensor([v for m in (*_MIDDLES, *beside) for v in (m, -m)])
+
+
+def _which_weight(got: Any, expected: Tensor, block: Tensor, scale_byte: int) -> str:
+    """The first weight whose code is wrong, with both codes' values; or what the type tells."""
+    if not isinstance(got, Tensor) or got.is_meta or got.shape != expected.shape:
+        return ""
+    if got.is_floating_point() and not bool(((got >= 0) & (got == got.trunc())).all()):
+        return "Asked are codes, whole numbers from 0 to 15, not the values they stand for."
+    if got.dtype != expected.dtype:
+        return "" if got.is_complex() else "`.to(torch.uint8)` makes bytes of whole numbers."
+    at = int((got != expected).nonzero()[0])
+    weight = float(block[at])
+    steps = weight / 2.0 ** (scale_byte - 127)
+    wanted, given = int(expected[at]), int(got[at])
+    what = _said(given) if given < 16 else "no code: the largest is 15"
+    size = "" if steps == weight else f", {steps:.4g} steps"
+    right = f"code {wanted} is {_said(wanted)}"
+    return f"Weight {at} is {weight:.4g}{size}: {right}, {given} is {what}."
+
+
+def _said(code: int) -> str:
+    return f"{'-' * (code > 7)}{_MAGNITUDES[code & 7]:g}"
 
 
 @exercise(
@@ -35,20 +58,24 @@ def _ties() -> Tensor:
         Case("a scale that clips", lambda: (numbers(32, seed=2, scale=5.5), 127)),
         Case("a scale that is too large", lambda: (numbers(32, seed=3), 128)),
     ],
+    words=Words(point=_which_weight),
     hints=(
-        "Divide by the scale, take the magnitude, and count how many of the seven numbers half-way "
-        "between neighbours (0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5) it has passed: that is the code. "
-        "Above 5 it stays 7. A tie at an even code stays, a tie at an odd one goes up.",
-        "`steps = (block / 2.0 ** (scale_byte - 127)).abs()[:, None]`, then `passed = steps > "
-        "middles`, a table [32, 7]; its columns 1, 3 and 5 want `>=` instead. `passed.sum(-1)` is "
-        "the code; add `8 * torch.signbit(block)` and make uint8 of it.",
+        "Count in steps: divide by the scale, and take the magnitude. Between two neighbouring "
+        "values of E2M1 lies a number half-way, and whoever has passed it belongs to the next "
+        "code. What is special is what lies exactly on one, and the sign.",
+        "The seven numbers half-way are 0.25, 0.75, 1.25, 1.75, 2.5, 3.5 and 5. The code is how "
+        "many of them were passed; above 5 it stays 7. A tie with an even code below it stays; "
+        "with an odd one below it, it goes up. The sign goes into bit 3.",
+        "Compare `steps[:, None]` with the seven: a table [32, 7] of `>`. In columns 1, 3 and 5 "
+        "(0.75, 1.75, 3.5) the code below is odd, so there it is `>=`. The sum of a row is its "
+        "code; add 8 where the sign is set, and make uint8 of it.",
     ),
 )
 def quantize_block(block: Tensor, scale_byte: int) -> Tensor:
     """Codes uint8 [32] of a block [32] (float32): the nearest of the values of E2M1.
 
     In steps of 2**(scale_byte - 127). Half-way: the even code. Above 6: 6. Bit 3 is the sign; a
-    negative weight keeps it even where it rounds to zero (code 8).
+    negative weight keeps it even where it rounds to zero (code 8). A weight of -0.0 may get 0 or 8.
     """
     middles = torch.tensor([0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5.0])
     steps = (block / 2.0 ** (scale_byte - 127)).abs()[:, None]  # [32, 1]
@@ -176,6 +203,15 @@ _slip(
     _nearest,
     lambda block, byte: block / 2.0**byte,
 )
+
+
+@quantize_block.mistake(
+    "The 127 is missing: one step is 2**(scale_byte - 127), not 2**scale_byte."
+)
+def _power_too_large(block: Tensor, scale_byte: int) -> Tensor:
+    return _nearest(block / 2**scale_byte)
+
+
 _slip(
     "The block was multiplied by the scale: divide, so that a weight of one step becomes 1.",
     _nearest,
@@ -216,6 +252,13 @@ _edit(
     "The sign was made by a minus, and a byte has no negative numbers: set bit 3, + 8.",
     lambda c, b, s: torch.where(c > 7, -(c & 7), c),
 )
+for _zero in (16, 8):
+    _edit(
+        "The sign was made by 16 - k, which is two's complement: here it is bit 3 alone, k + 8.",
+        lambda c, b, s, zero=_zero: torch.where(  # type: ignore[misc]
+            c == 8, zero, torch.where(c > 8, 24 - c.int(), c.int())
+        ).to(torch.uint8),
+    )
 _edit("The sign stands in bit 0: its place is bit 3.", lambda c, b, s: (c & 7) << 1 | c >> 3)
 _edit("Bit 3 is the fourth bit: it is worth 8, not 16.", lambda c, b, s: (c & 7) + (c >> 3) * 16)
 _edit("Bit 3 is the fourth bit: it is worth 8, not 4.", lambda c, b, s: (c & 7) | (c >> 3) * 4)

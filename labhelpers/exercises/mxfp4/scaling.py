@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from labhelpers.exercises.core import Case, exercise
 from labhelpers.exercises.inputs import numbers
+from labhelpers.exercises.words import Words
 
 
 def _block(largest: float, seed: int = 0) -> tuple[Tensor]:
@@ -22,6 +24,36 @@ def _block(largest: float, seed: int = 0) -> tuple[Tensor]:
     block = numbers(32, seed=seed, scale=abs(largest) / 5)
     block[9] = largest
     return (block,)
+
+
+def _next_to_six_steps() -> tuple[Tensor]:
+    """The first float32 above 6 * 2**-20: in float32 its log2(m / 6) is -20, without a rest."""
+    border = torch.tensor(6 * 2.0**-20)
+    return _block(torch.nextafter(border, torch.tensor(torch.inf)).item(), seed=7)
+
+
+def _an_int(got: Any, expected: int) -> str:
+    if type(got) is int:
+        return ""
+    kind = f"tensor of {got.dtype}" if isinstance(got, Tensor) else type(got).__name__
+    return (
+        f"the number is right, but it is a `{kind}`: `int(...)` makes an int of it. (In a tensor "
+        "of uint8, 119 - 127 would be 248, and the scale 2 ** 248.)"
+    ).replace("torch.", "")
+
+
+def _more(got: Any, expected: int, block: Tensor) -> str:
+    """Where a byte that is too small leaves the largest weight; or that all are zero."""
+    if type(got) is not int or not 0 <= got <= 254:
+        return ""
+    largest = float(block.abs().max())
+    if not largest:
+        return "All 32 weights are zero here: the smallest byte there is will do."
+    steps = largest / 2.0 ** (got - 127)
+    if not 6 < steps < 1e6:
+        return ""
+    shown = f"{steps:.4g}" if float(f"{steps:.4g}") > 6 else f"{steps:.9g}"
+    return f"With your byte the largest weight, {largest:.9g}, is {shown} steps."
 
 
 @exercise(
@@ -36,15 +68,19 @@ def _block(largest: float, seed: int = 0) -> tuple[Tensor]:
         Case("a largest weight of 8", lambda: _block(8.0, seed=4)),
         Case("a largest weight of 240", lambda: _block(240.0, seed=6)),
         Case("a largest weight of 1e-40", lambda: _block(1e-40, seed=5)),
+        Case("a largest weight one float32 above 6 steps", _next_to_six_steps),
         Case("zeros", lambda: (torch.zeros(32),)),
     ],
+    words=Words(point=_more, strict=_an_int),
     hints=(
-        "Start from the definition: bytes 0, 1, 2, ... stand for ever larger scales, and the first "
-        "with `largest <= 6 * scale` is the answer. A loop of at most 255 steps does it, and needs "
-        "no special case for zeros.",
-        "`largest = float(block.abs().max())`, then `byte = 0` and `while largest > 6 * 2.0 ** "
-        "(byte - 127): byte += 1`. In one formula: the logarithm of `largest / 6` to base 2, "
-        "rounded up, plus 127, at least 0; zeros have no logarithm.",
+        "Start from the definition: bytes 0, 1, 2, ... stand for ever larger scales, each twice "
+        "the one before. The first with which no weight is above 6 steps is the answer.",
+        "Two ways. A loop: take the largest magnitude, begin at byte 0, and go on while it is "
+        "above six scales; zeros need no special case then. Or a formula: the logarithm of "
+        "`largest / 6` to base 2, rounded up, plus 127, at least 0; zeros have no logarithm.",
+        "The largest magnitude is `block.abs().max()`; make a Python float of it, for in float32 "
+        "the logarithm loses what lies just above 6 steps. The scale of a byte is "
+        "`2.0 ** (byte - 127)`; the condition of the `while` compares that number with 6 of these.",
     ),
 )
 def choose_scale(block: Tensor) -> int:
@@ -83,8 +119,8 @@ def _round_up(m: float) -> int:
 
 
 _FLOOR = (
-    "That is the rule of the OCP paper (floor of the logarithm, less 2): a largest weight between "
-    "6 and 8 steps is clipped to 6. Here nothing may be clipped: divide by 6, then round up."
+    "That is the rule `floor`, the one in OCP's specification: floor(log2(m)) - 2. It clips a "
+    "largest weight between 6 and 8 steps to 6. Asked is `round_up`: divide by 6, then round up."
 )
 _slip(
     _FLOOR,
@@ -100,6 +136,23 @@ def _floor_of_zero(block: Tensor) -> int:
 @choose_scale.mistake(_FLOOR)
 def _floor_of_torch(block: Tensor) -> int:
     return max(0, int(torch.floor(torch.log2(block.abs().max()))) - 2 + 127)
+
+
+_FLOAT32 = (
+    "The logarithm was taken in float32: just above 6 * 2**k it is rounded to k itself, and "
+    "rounding up cannot mend that. Take it of a Python float, `math.log2(m.item() / 6)`."
+)
+
+
+@choose_scale.mistake(_FLOAT32)
+def _log_in_float32(block: Tensor) -> int:
+    largest = block.abs().max()
+    return max(0, int(torch.ceil(torch.log2(largest / 6))) + 127) if largest > 0 else 0
+
+
+@choose_scale.mistake(_FLOAT32)
+def _log_in_float32_clamped(block: Tensor) -> Tensor:
+    return (torch.ceil(torch.log2(block.abs().max() / 6)) + 127).clamp(0, 254)
 
 
 _slip(
@@ -162,6 +215,7 @@ _slip(
 )
 _slip("A block of zeros gets byte 0, the smallest.", _round_up, zero=127)
 _slip("A block of zeros gets byte 0, the smallest.", _round_up, zero=1)
+_slip("A block of zeros gets byte 0, the smallest.", _round_up, zero=254)
 _slip("Byte 0 is the smallest: bytes are not negative, so tiny weights get 0.", _round_up,
       least=-math.inf)  # fmt: skip
 _slip("The smallest byte is 0, not 1: 2**-127 is a scale too.", _round_up, zero=1, least=1)
@@ -177,7 +231,10 @@ def _largest(block: Tensor) -> float:
     return float(block.abs().max())
 
 
-_NO_LOG = "A block of zeros has no logarithm: look for it first, its byte is 0."
+_NO_LOG = (
+    "This block is all zeros, and 0 has no logarithm: look for that first. Its byte is 0, the "
+    "smallest, since any scale times 0 is 0."
+)
 
 
 @choose_scale.mistake(_NO_LOG)

@@ -23,17 +23,20 @@ from labhelpers.exercises.core import Case, exercise
     ],
     tolerance=1e-4,
     hints=(
-        "Count bits. A block has `block` codes of `code_bits` each, and one scale of 8 bits: so "
-        "how many bits does a weight take on the average? For MXFP4 it is 4.25. bf16 has 16 bits.",
-        "`bits = in_blocks * (code_bits + 8 / block) + (total - in_blocks) * 16`. Eight bits are a "
-        "byte, and 10**9 bytes a gigabyte.",
+        "Count bits, in two sorts of parameters: those in blocks, and the rest. `total` is both "
+        "together. What does a weight in a block take on the average, its part of the scale "
+        "included?",
+        "A weight in a block takes its own bits and one part in `block` of the scale's eight: 4.25 "
+        "for MXFP4. One of the rest takes 16. Add, then make bytes of bits and gigabytes of bytes.",
+        "Bits: `in_blocks` times `(code_bits + 8 / block)`, and 16 times what is left of `total` "
+        "without them. Eight bits are a byte, 10**9 bytes a gigabyte; divide with `/`, not `//`.",
     ),
 )
 def weight_gigabytes(total: int, in_blocks: int, code_bits: int, block: int) -> float:
     """Gigabytes (10**9 bytes) of a model with `total` parameters, as a float.
 
-    `in_blocks` of them have code_bits each and share a scale of one byte among `block`; the
-    others are bf16.
+    `in_blocks` of these (`total` includes them) have code_bits each and share a scale of one byte
+    among `block`; the others are bf16.
     """
     bits = in_blocks * (code_bits + 8 / block) + (total - in_blocks) * 16
     return bits / 8 / 1e9
@@ -69,7 +72,10 @@ _slip(
     all_in_blocks=True,
     scale=0,
 )
-_slip("Weights in blocks were counted twice: the others are `total - in_blocks`.", twice=True)
+_slip(
+    "Weights in blocks were counted twice: `total` includes them, the others are the rest.",
+    twice=True,
+)
 _slip("The others are missing: `total - in_blocks` parameters are bf16.", none_others=True)
 _slip("bf16 has 16 bits, two bytes: the others were taken for float32.", others=32)
 _slip("bf16 has 16 bits, two bytes: the others were taken for one byte.", others=8)

@@ -1,21 +1,65 @@
 """Exercise on speed: a byte is two values, so a table of 256 pairs unpacks it in one look-up.
 
 Source of the solution: the table of `labhelpers.mxfp4.dequantize`; a test holds it equal to it.
-Limits: judged by its numbers, so whoever splits the nibbles of every byte has it right as well.
+Limits: judged by its numbers, so whoever splits the nibbles of every byte has it right as well; a
+remark then says so.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from labhelpers.exercises.core import Case, exercise
 from labhelpers.exercises.inputs import numbers
+from labhelpers.exercises.words import Words
 from labhelpers.mxfp4 import FP4_VALUES
 
 
 def _blocks(*shape: int) -> Tensor:
     return ((37 * torch.arange(torch.Size(shape).numel()) + 11) % 256).to(torch.uint8).view(shape)
+
+
+class _LookUps(TorchFunctionMode):
+    """Counts what is looked up in the 16 values themselves, in steps of many bytes at once."""
+
+    def __init__(self, least: int) -> None:
+        self.least, self.found = least, 0
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        tensors = [a for a in (*args, *(kwargs or {}).values()) if isinstance(a, Tensor)]
+        if (
+            len(tensors) > 1
+            and isinstance(result, Tensor)
+            and min(t.numel() for t in tensors) == 16
+            and result.numel() >= self.least
+            and getattr(func, "__name__", "") in _LOOKING_UP
+        ):
+            self.found += result.numel()
+        return result
+
+
+_LOOKING_UP = {"__getitem__", "index_select", "take", "gather", "embedding", "take_along_dim"}
+
+
+def _without_table(function: Callable[..., Any]) -> str:
+    """A word to whoever looked at each nibble: right, and not yet the trick."""
+    blocks = _blocks(64, 16)
+    with _LookUps(blocks.numel()) as seen:
+        function(blocks, torch.tensor(FP4_VALUES))
+    if seen.found < 2 * blocks.numel():
+        return ""
+    return (
+        "The numbers are right, but each byte was looked up twice, nibble by nibble: with a table "
+        "of all 256 pairs, once is enough. That is what makes it fast."
+    )
 
 
 @exercise(
@@ -28,13 +72,16 @@ def _blocks(*shape: int) -> Tensor:
         Case("a single block", lambda: (_blocks(16) ^ 90, numbers(16, seed=2))),
     ],
     axes=("block",),
+    words=Words(aside=_without_table),
     hints=(
-        "All bytes there are: `torch.arange(256)`. Their low nibbles are `byte & 15`, the high "
-        "ones `byte >> 4`; with these `values` can be indexed, and `torch.stack(..., -1)` makes "
-        "pairs of the two results. Then index the table by `blocks`.",
-        "`table = torch.stack((values[byte & 15], values[byte >> 4]), -1)`, then "
-        "`table[blocks.long()]` is [..., 16, 2] and `.flatten(-2)` makes [..., 32] of it. Without "
-        "`.long()` torch takes uint8 for a mask.",
+        "There are only 256 different bytes. Unpack each of them once, into a table of 256 pairs; "
+        "then a block is unpacked by looking each of its bytes up.",
+        "All bytes there are: `torch.arange(256)`. Their low nibbles index `values`, then their "
+        "high ones; stack the two results along the last dimension. Index the table by the bytes, "
+        "and flatten the pairs into a row.",
+        "Low nibbles are `byte & 15`, high ones `byte >> 4`, and `torch.stack((..., ...), -1)` "
+        "makes [256, 2] of them. Index with `blocks.long()`, for torch takes uint8 for a mask; "
+        "`.flatten(-2)` joins the last two dimensions.",
     ),
 )
 def unpack_by_table(blocks: Tensor, values: Tensor) -> Tensor:
@@ -86,6 +133,27 @@ def _unflattened(blocks: Tensor, values: Tensor) -> Tensor:
 )
 def _two_rows(blocks: Tensor, values: Tensor) -> Tensor:
     return _pairs(blocks, values).transpose(-1, -2).contiguous()
+
+
+_TABLE = (
+    "The table is [2, 256], two rows of 256: it must be [256, 2], a pair for each byte. "
+    "`torch.stack(..., -1)` stacks along the last dimension."
+)
+
+
+def _lying(values: Tensor) -> Tensor:
+    byte = torch.arange(256)
+    return torch.stack((values[byte & 15], values[byte >> 4]))
+
+
+@unpack_by_table.mistake(_TABLE)
+def _lying_table(blocks: Tensor, values: Tensor) -> Tensor:
+    return _lying(values)[blocks.long()].flatten(-2)
+
+
+@unpack_by_table.mistake(_TABLE)
+def _lying_columns(blocks: Tensor, values: Tensor) -> Tensor:
+    return _lying(values)[:, blocks.long()]
 
 
 _FLAT = "Too much was flattened: only the last two dimensions, [16, 2], become one."
