@@ -25,9 +25,12 @@ class Raised:
 
     error: Exception
 
-    def _shape(self) -> tuple[type, list[str]]:
+    def _text(self) -> str:
         # Which of many indices out of bounds is met first depends on torch's threads.
-        text = re.sub(r"\bindex -?\d+ is out", "index is out", str(self.error))
+        return re.sub(r"\bindex -?\d+ is out", "an index is out", str(self.error))
+
+    def _shape(self) -> tuple[type, list[str]]:
+        text = self._text()
         return type(self.error), sorted(re.findall(r"\d+", text)) or [text]
 
     def like(self, other: Any) -> bool:
@@ -39,7 +42,7 @@ class Raised:
 
         given: the name of the input.
         """
-        text = re.sub(r" at 0x[0-9a-fA-F]+", "", str(self.error).strip().split("\n")[0])
+        text = re.sub(r" at 0x[0-9a-fA-F]+", "", self._text().strip().split("\n")[0])
         text, name = text[:160].replace("`", "'"), type(self.error).__name__
         lines = [f"`{name}: {text}`" if text else f"`{name}`"]
         code = getattr(function, "__code__", None)

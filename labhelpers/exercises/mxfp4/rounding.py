@@ -205,9 +205,7 @@ _slip(
 )
 
 
-@quantize_block.mistake(
-    "The 127 is missing: one step is 2**(scale_byte - 127), not 2**scale_byte."
-)
+@quantize_block.mistake("The 127 is missing: one step is 2**(scale_byte - 127), not 2**scale_byte.")
 def _power_too_large(block: Tensor, scale_byte: int) -> Tensor:
     return _nearest(block / 2**scale_byte)
 

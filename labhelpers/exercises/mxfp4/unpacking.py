@@ -30,9 +30,7 @@ class _LookUps(TorchFunctionMode):
     def __init__(self, least: int) -> None:
         self.least, self.found = least, 0
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         tensors = [a for a in (*args, *(kwargs or {}).values()) if isinstance(a, Tensor)]
         if (
