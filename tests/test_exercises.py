@@ -539,7 +539,7 @@ def test_raised_names_the_readers_line(capsys):
     assert ex.rms_norm.check(cell) is ex.rms_norm.function
     assert capsys.readouterr().out == (
         "! raised  exercise 1.1 rms_norm\n"
-        "IndexError: index 99 is out of bounds for dimension 0 with size 3\n"
+        "IndexError: an index is out of bounds for dimension 0 with size 3\n"
         "in your line 3, on the input with 3 tokens of width 8: return y[99] * weight\n"
         "The notebook goes on with the course's version. Next: ex.rms_norm.hint()\n"
     )
