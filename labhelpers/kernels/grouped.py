@@ -134,9 +134,9 @@ def _done(total):
     """The same, and nothing after it starts before the tensor cores are done.
 
     They read `left` from registers while the program goes on, and in Triton 3.6's machine code
-    the next step unpacked into those registers without a wait: the likely cause of NaN that was
-    seen on an H100. Using the sum makes it wait; ptxas removes the move. Read in the machine code,
-    not yet run on a GPU (benchmarks/README.md).
+    the next step unpacked into those registers without a wait, which gave NaN on an H100 with
+    tiles of 128 tokens. Using the sum makes the program wait; ptxas removes the move. What the
+    wait costs: benchmarks/README.md.
     """
     if EMULATE:
         return total
@@ -215,7 +215,11 @@ def tuning_for(pairs_an_expert: float) -> Tuning:
     """What was fast on an H100 for this many pairs, on average."""
     if pairs_an_expert < 12:
         return Tuning(rows=16, stages=4)
-    return Tuning()
+    if pairs_an_expert < 48:
+        return Tuning(rows=32, stages=4)
+    if pairs_an_expert < 200:
+        return Tuning(rows=64, depth=64, stages=4)
+    return Tuning(rows=128, depth=64, warps=8)
 
 
 def experts_grouped(
