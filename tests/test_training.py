@@ -21,7 +21,7 @@ from training.batches import Batches, make_batch, tokens_of
 from training.cases import Maker, typo, without_reasoning
 from training.export import as_model, weights_of, write_masters
 from training.model import TrainingModel, loss_of, masks, rope_tables
-from training.skills import arithmetic, browser, counting, functions, mixture, stories
+from training.skills import arithmetic, browser, counting, functions, mixture, reading, stories
 
 SKILLS = [make for _, make in mixture.SHARES]
 
@@ -106,6 +106,28 @@ def test_a_scene_changes_but_never_the_numbers():
     for row, text in zip(rows, new, strict=True):
         assert bank.slots_of(text) == bank.slots_of(row["text"])
         assert "percent" not in row["text"] or "percent" in text
+
+
+def test_words_that_decide_a_sum_stay():
+    maker = mixture.maker(2)
+    for text in ("Double {a} and take {b}", "{a} lost, {b} sold", "the sum of {a} and {b} percent"):
+        assert {arithmetic.other_scene(maker, text) for _ in range(20)} == {text}
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "said"),
+    [
+        ("Grandma has 9 jars with 36 plums each, and 9 plums left over.", "9 * 36 + 9",
+         "Grandma has 9 jars with: start. jars with 36 plums each: *. and 9 plums left over: +."),
+        ("Take 14 from 60.", "60 - 14", "Take 14 from: -. from 60: start."),
+        ("12.5*3", "round(12.5 * 3, 2)", "12.5*: start. *3: *."),
+        ("80 euros and 6% on top", "round(80 + 80 * 6 / 100, 2)",
+         "80 euros and: start. euros and 6% on top: +%."),
+        ("Square it", "4 ** 2", ""),
+    ],
+)  # fmt: skip
+def test_a_sum_is_read_number_by_number(text, code, said):
+    assert reading.read(text, code) == said
 
 
 def test_a_models_code_is_read_and_never_run():

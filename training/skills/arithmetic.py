@@ -13,7 +13,7 @@ from typing import Any
 
 from labhelpers.harmony import Message
 from training.cases import NO_TOOL, Case, Maker, think
-from training.skills import offers, stories
+from training.skills import offers, reading, stories
 
 FRAMES = ["What is {x}?", "Compute {x}.", "{x}", "Calculate {x} please.", "How much is {x}?", "{x} = ?", "I need {x}.", "Work out {x} for me.", "Evaluate {x}", "Can you tell me what {x} is?", "Give me the value of {x}."]  # fmt: skip
 WORDS = {
@@ -27,6 +27,31 @@ WORDS = {
 
 
 WORD = re.compile(r"(?<![{\w'])[A-Za-z]{3,}(?![}\w'])")
+# A noun stands behind its number or behind an article.
+NOUN = re.compile(
+    r"(?:\{\w+\}|\b(?:the|an?|my|our|his|her|their|each|every)) ([a-z]{3,})(?![}\w'])"
+)
+# Words at such a place that decide a sum, or fix a constant.
+KEEP = frozenset(
+    """
+sum total rest remainder difference product quotient result answer square squared cube cubed double
+half halves third thirds quarter quarters fifth tenth twice triple average mean number numbers
+amount price cost costs discount percent percentage share shares perimeter area volume same first
+second smallest largest biggest other others whole each every per pair pairs dozen dozens score
+couple hundred thousand million more less fewer extra spare times minus plus over and from off left
+short away apiece altogether minute minutes hour hours day days week weeks month months year years
+seconds fortnight quartet trio gram grams kilo kilos kilograms metre metres centimetre centimetres
+millimetre kilometre kilometres mile miles inch inches foot feet yard yards litre litres millilitres
+pint pints pound pounds pence penny euro euros dollar dollars cent cents percentage point points tip
+tax rise raise increase decrease reduction discounted profit loss gain remaining left-over leftover
+multiplied divided added subtracted taken split power root single only old new last next one ones
+are were have has can will for with that this than then into out who how what when where but not
+modulo mod pluss rectangle rectangular triangular squar decimal evenly completely exactly fully lent
+dropped failed wilted unread unfinished fell flew broke carried passed stepped skipped saved borrowed
+burst sprouted raised increased further equal combined identical five six four thirty fifty twelve
+gone sold lost eaten broken missing used given returned cancelled rotten bad ripe joined left came
+""".split()
+)
 
 
 def evaluate(code: str) -> str:
@@ -101,26 +126,28 @@ def synthetic(m: Maker) -> tuple[str, str]:
 
 
 @cache
-def rare(authors: tuple[str, ...]) -> frozenset[str]:
-    """Words of at most six problems of the bank: the scene, not the sum."""
+def scenery(authors: tuple[str, ...]) -> frozenset[str]:
+    """Nouns of the bank's problems: what is counted, or has an article. The scene, not the sum."""
     maker = Maker(random.Random(0), who=authors)
-    texts = [set(WORD.findall(row["text"])) for row in maker.rows("arithmetic")]
-    counts = Counter(w for text in texts for w in text)
-    deciding = stories.deciding_words()
-    return frozenset(w for w, n in counts.items() if n <= 6 and w.lower() not in deciding)
+    texts = [row["text"] for row in maker.rows("arithmetic")]
+    counts = Counter(w for text in texts for w in {w.lower() for w in WORD.findall(text)})
+    nouns = {w for text in texts for w in NOUN.findall(text)}
+    keep = stories.deciding_words() | KEEP
+    return frozenset(w for w in nouns if counts[w] <= 25 and w not in keep)
 
 
 def other_scene(m: Maker, text: str) -> str:
-    """Some rare words become others: what a story is about must not decide its sum."""
-    scene = rare(tuple(m.authors))
+    """Some nouns become others: what a story is about must not decide its sum."""
+    scene = scenery(tuple(m.authors))
+    new: dict[str, str] = {}
+    for word in dict.fromkeys(w.lower() for w in WORD.findall(text)):
+        if word in scene and m.chance(0.6):
+            other = m.rng.choice(stories.THINGS) if m.chance(0.4) else m.v.word().lower() + "s"
+            new[word] = other if word.endswith("s") else other.removesuffix("s")
 
     def swap(found: re.Match[str]) -> str:
-        word = found.group()
-        if word not in scene or not m.chance(0.4):
-            return word
-        new = m.v.word()
-        new += "s" if word.endswith("s") and not new.endswith("s") else ""
-        return new.capitalize() if word[0].isupper() else new
+        word = new.get(found.group().lower(), found.group())
+        return word.capitalize() if found.group()[0].isupper() else word
 
     return WORD.sub(swap, text)
 
@@ -143,14 +170,15 @@ def problem(m: Maker) -> tuple[str, str]:
             continue
 
 
-def steps(effort: str, code: str, prefix: str = "") -> tuple[Message, ...]:
-    """Reasoning, call, result and answer."""
+def steps(effort: str, text: str, code: str, before: str = "") -> tuple[Message, ...]:
+    """Reasoning, call, result and answer; `before` is the result that the text goes on from."""
     result = evaluate(code)
+    read = (f"Before: {before}. " if before else "") + reading.read(text, code)
     thought = think(
         effort,
-        f"{prefix}Use python.",
-        f"{prefix}This is {code}. I use python.",
-        f"{prefix}The user wants a number. I should not do it in my head. The expression is {code}. "
+        f"{read} Use python.".strip(),
+        f"{read} This is {code}. I use python.".strip(),
+        f"The user wants a number. I should not do it in my head. I read it number by number. {read} The expression is {code}. "
         f"I use the python tool and print {code}.",
     )
     return (
@@ -165,7 +193,7 @@ def make(m: Maker) -> Case:
     effort = m.effort()
     text, code = problem(m)
     opening = m.opening(effort, **offers.some(m, 0.3, ("python",)))
-    return Case("python", (*opening, Message.user(text), *steps(effort, code)), note=code)
+    return Case("python", (*opening, Message.user(text), *steps(effort, text, code)), note=code)
 
 
 def make_without(m: Maker) -> Case:

@@ -52,14 +52,14 @@ def _math(m: Maker, effort: str) -> tuple[Turn, Turn]:
         result = arithmetic.evaluate(code)
         if not result.startswith("-") and float(result) > 1 and len(result) < 9:
             break
-    first: Turn = (Message.user(text), *arithmetic.steps(effort, code))
+    first: Turn = (Message.user(text), *arithmetic.steps(effort, text, code))
     kind, op = m.rng.choice([("add", "+"), ("subtract", "-"), ("multiply", "*"), ("divide", "/")])
     b = m.rng.randint(2, 99)
     text = m.fill(
         m.dress(m.rng.choice(m.keyed("second_turns", "kind", f"math_{kind}"))["text"]), {"b": b}
     )
     code = f"round({result} {op} {b}, 2)" if op == "/" or "." in result else f"{result} {op} {b}"
-    return first, (Message.user(text), *arithmetic.steps(effort, code))
+    return first, (Message.user(text), *arithmetic.steps(effort, text, code, result))
 
 
 def _again(m: Maker, effort: str) -> tuple[Turn, Turn, list[dict[str, Any]]]:
