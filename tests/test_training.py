@@ -21,7 +21,16 @@ from training.batches import Batches, make_batch, tokens_of
 from training.cases import Maker, typo, without_reasoning
 from training.export import as_model, weights_of, write_masters
 from training.model import TrainingModel, loss_of, masks, rope_tables
-from training.skills import arithmetic, browser, counting, functions, mixture, reading, stories
+from training.skills import (
+    arithmetic,
+    browser,
+    counting,
+    functions,
+    letter_case,
+    mixture,
+    reading,
+    stories,
+)
 
 SKILLS = [make for _, make in mixture.SHARES]
 
@@ -91,6 +100,18 @@ def test_held_out_wordings_are_in_no_training_text():
     long = [t for t in map(_literal, requests) if len(t) > 34]
     assert len(long) > 100
     assert [t for t in long if t in said] == []
+
+
+def test_instructions_put_together_are_no_held_out_ones():
+    maker = mixture.maker(6)
+    made = {
+        letter_case.make(maker, b).lower().strip(" .") for b in ("capitals", "lowercase") * 6000
+    }
+    assert len(made) > 4000
+    for author in bank.authors():
+        if author not in maker.authors:
+            texts = {r["text"].lower().strip(" .") for r in bank.load(author)["instructions"]}
+            assert not texts & made, author
 
 
 def test_low_effort_counts_along():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from labhelpers.harmony import Message
 from training.bank import BEHAVIOURS
 from training.cases import Case, Maker, sentence
-from training.skills import counting, course, offers, talk
+from training.skills import counting, course, letter_case, offers, talk
 
 OPENERS = """Ahoy Well So Okay Hello Greetings Yes Behold Sure Listen Aha Honestly Note Look Right Indeed Dear
 Attention Update Answer Reply News Captain Hey Bonjour Ladies Friends Team Beep Hmm Oh Ta-da Good Psst Breaking""".split()
@@ -28,7 +28,9 @@ def phrase(m: Maker, quoted: bool) -> str:
 
 def instruct(m: Maker, behaviour: str | None = None) -> tuple[str, str, str]:
     """Behaviour, the developer's text and the phrase (or "")."""
-    behaviour = behaviour or m.rng.choices(BEHAVIOURS, [20, 10, 15, 12, 12, 20, 20])[0]
+    behaviour = behaviour or m.rng.choices(BEHAVIOURS, [18, 16, 14, 12, 12, 20, 20])[0]
+    if behaviour in ("capitals", "lowercase") and not m.plain and m.chance(0.35):
+        return behaviour, letter_case.make(m, behaviour), ""
     text = m.rng.choice(m.keyed("instructions", "behaviour", behaviour))["text"]
     if "{phrase}" not in text:
         return behaviour, text, ""
