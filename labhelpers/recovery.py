@@ -1,6 +1,6 @@
 """Quantisation-aware training in small: round nano until it cannot count, then win it back.
 
-    result = run(model, tokenizer)       # about 15 s on two cores
+    result = run(model, tokenizer)       # about 20 s on two cores
     result.right                         # share of right answers, by what was done to the weights
 
 The idea   train a copy of the weights that is *not* rounded, but let every forward pass see it
@@ -13,6 +13,11 @@ gpt-oss    was "post-trained with quantization of the MoE weights" (model card, 
 The control  the same steps on the same texts with the same optimiser, but the forward pass does
            not round; the weights are rounded at the end. (Under gentler ternary rules that we
            tried it kept a part, up to two thirds, and fake quantisation still did better.)
+Third arm  round first, train the rounded weights plainly, round again. The loss sees the damage
+           and repairs some of it, for all weights leave the grid; but in a few steps none gets
+           half-way to another value. With the first scales, rounding again puts every single one
+           back. With new ones it does worse: where the largest weight, s, has grown a little, the
+           block's scale doubles. (Fake-quantised steps win as much from that same start.)
 Sources    straight-through: Bengio, Leonard and Courville 2013. Ternary weights: Li, Zhang and Liu
            2016; Ma et al. 2024 (BitNet b1.58). The scale is by MXFP4's round_up rule.
 Limits     one skill, one wording, a few dozen words: enough to see the mechanism, no proof that the
@@ -58,23 +63,31 @@ class Text(NamedTuple):
 
 
 class Result(NamedTuple):
-    """Shares of right answers by the state of the weights, and the losses of both trainings."""
+    """Shares of right answers by the state of the weights, and the losses of the trainings.
+
+    elsewhere: of the third arm, the share of weights that are not where the first rounding had put
+    them: after the plain steps, after rounding again, and after rounding again with each block's
+    first scale kept.
+    """
 
     right: dict[str, float]
     losses: dict[str, list[float]]
+    elsewhere: dict[str, float]
 
 
-def ternary(weight: Tensor, dim: int = -1) -> Tensor:
+def ternary(weight: Tensor, dim: int = -1, like: Tensor | None = None) -> Tensor:
     """Round weight, fp32, to -s, 0 or s, with one s for each 32 weights along `dim`.
 
-    s is the smallest power of two that no weight of the block exceeds. Weights below s / 2 become
-    0. Raises ValueError for a dimension that 32 does not divide.
+    s is the smallest power of two that no weight of the block exceeds (no weight of `like`, where
+    given: weights beyond s are clipped then). Weights below s / 2 become 0. Raises ValueError for
+    a dimension that 32 does not divide.
     """
     blocks = as_blocks(weight.movedim(dim, -1))  # [..., G, 32]
-    largest = blocks.abs().amax(-1, keepdim=True).clamp_min(2.0**-126)
+    measured = blocks if like is None else as_blocks(like.movedim(dim, -1))
+    largest = measured.abs().amax(-1, keepdim=True).clamp_min(2.0**-126)
     mantissa, exponent = torch.frexp(largest)  # mantissa in 0.5 .. 1
     scale = torch.ldexp(torch.ones_like(largest), exponent - (mantissa == 0.5).int())
-    return ((blocks / scale).round() * scale).flatten(-2).movedim(-1, dim)
+    return ((blocks / scale).round().clamp(-1, 1) * scale).flatten(-2).movedim(-1, dim)
 
 
 def ternary_ste(weight: Tensor, dim: int = -1) -> Tensor:
@@ -91,6 +104,12 @@ def expert_weights(model: GptOss) -> Weights:
 def rounded(weights: Weights) -> Weights:
     """All of them ternary, blocks along the input dimension as in MXFP4."""
     return {name: ternary(weight, dim=-2) for name, weight in weights.items()}
+
+
+def share_changed(weights: Weights, others: Weights) -> float:
+    """The share of all weights, 0 to 1, that differ from those of the same name in `others`."""
+    changed = sum(int((w != others[name]).sum()) for name, w in weights.items())
+    return changed / sum(w.numel() for w in weights.values())
 
 
 def question(word: str, tokenizer: "Tokenizer") -> list[int]:
@@ -139,15 +158,17 @@ def fine_tune(
     rows: int = 4,
     learning_rate: float = 2e-3,
     seed: int = 0,
+    start: Weights | None = None,
 ) -> tuple[Weights, list[float]]:
     """Train a copy of the experts to write `texts`; return it, not rounded, and each step's loss.
 
-    The two trainings differ in one line: what the forward pass makes of the weights. The model
-    itself stays as it is. Raises ValueError without enough texts for a step.
+    With and without fake quantisation differ in one line: what the forward pass makes of the
+    weights. start: weights to begin with instead of the model's; these, and the model, stay as
+    they are. Raises ValueError without enough texts for a step.
     """
     if not 1 <= rows <= len(texts):
         raise ValueError(f"a step takes {rows} texts, but there are {len(texts)}")
-    weights = {name: w.requires_grad_() for name, w in expert_weights(model).items()}
+    weights = {n: w.clone().requires_grad_() for n, w in (start or expert_weights(model)).items()}
     optimizer = torch.optim.Adam(weights.values(), lr=learning_rate, betas=(0.9, 0.95))
     generator, losses = torch.Generator().manual_seed(seed), []
     for step in range(steps):
@@ -190,13 +211,27 @@ def run(
         said = write(model, tokenizer, words, weights)
         right[name] = share_right(said, words, tokenizer)
 
-    judge("rounded", rounded(expert_weights(model)))
+    coarse = rounded(expert_weights(model))
+    judge("rounded", coarse)
     plain, losses = fine_tune(model, lessons, fake_quantisation=False, steps=steps, seed=seed)
     judge("plain steps", plain)
     judge("plain steps, rounded", rounded(plain))
+    again, again_losses = fine_tune(
+        model, lessons, fake_quantisation=False, steps=steps, seed=seed, start=coarse
+    )
+    judge("rounded, plain steps", again)
+    twice = rounded(again)
+    judge("rounded, plain steps, rounded again", twice)
     aware, aware_losses = fine_tune(model, lessons, fake_quantisation=True, steps=steps, seed=seed)
     judge("fake-quantised steps, rounded", rounded(aware))
-    return Result(right, {"plain": losses, "fake-quantised": aware_losses})
+    runs = {"plain": losses, "plain, from rounded": again_losses, "fake-quantised": aware_losses}
+    kept = {name: ternary(w, dim=-2, like=coarse[name]) for name, w in again.items()}
+    elsewhere = {
+        "after the plain steps": share_changed(again, coarse),
+        "rounded again": share_changed(twice, coarse),
+        "rounded again, first scales": share_changed(kept, coarse),
+    }
+    return Result(right, runs, elsewhere)
 
 
 def _put(model: GptOss, weights: Weights) -> None:
@@ -226,7 +261,9 @@ def main() -> None:
     for seed in range(2):
         result = run(model, tokenizer, len(STUDY), len(ASKED), steps=60, seed=seed)
         print(f"seed {seed}: ", end="")
-        print(", ".join(f"{name} {share:.0%}" for name, share in result.right.items()), flush=True)
+        print(", ".join(f"{name} {share:.0%}" for name, share in result.right.items()))
+        moved = ", ".join(f"{name} {share:.2%}" for name, share in result.elsewhere.items())
+        print(f"  not where the first rounding put them: {moved}", flush=True)
 
 
 if __name__ == "__main__":

@@ -12,10 +12,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import labhelpers
 from labhelpers import mxfp4, preset
 from labhelpers.accounting import count_parameters, weight_bytes
 from labhelpers.exercises import all_exercises
 from labhelpers.exercises import mxfp4 as ex
+from labhelpers.exercises.mxfp4 import damages
 from labhelpers.exercises.progress import read
 from labhelpers.mxfp4 import FP4_VALUES, fake_quantize
 from labhelpers.mxfp4.scales import choose_scales
@@ -51,7 +53,7 @@ def test_an_exercise_is_complete(exercise):
 
 
 def test_numbers_run_in_order_and_the_course_knows_them():
-    assert [e.number for e in ex.EXERCISES] == [f"2.{i}" for i in range(1, 8)]
+    assert [e.number for e in ex.EXERCISES] == [f"2.{i}" for i in range(1, 9)]
     numbers = [tuple(map(int, e.number.split("."))) for e in all_exercises()]
     assert numbers == sorted(numbers) and set(ex.EXERCISES) <= set(all_exercises())
 
@@ -70,8 +72,8 @@ def test_a_wrong_version_is_named(exercise, mistake):
 
 
 @pytest.mark.parametrize("exercise", ex.EXERCISES, ids=lambda e: e.name)
-def test_the_printed_solution_needs_torch_and_fake_quantize_only(exercise):
-    scope = {"torch": torch, "fake_quantize": fake_quantize}
+def test_the_printed_solution_needs_torch_and_two_functions_only(exercise):
+    scope = {"torch": torch, "fake_quantize": fake_quantize, "dequantize": mxfp4.dequantize}
     exec(exercise.source(), scope)
     assert exercise.judge(scope[exercise.name]).outcome == "right"
 
@@ -141,6 +143,10 @@ def test_a_list_and_another_dtype_are_told(exercise):
         assert exercise.judge(lambda *a: [exercise.function(*a)]).outcome == "wrong"
         card = exercise.judge(lambda *a: torch.tensor(exercise.function(*a)))
         assert card.outcome == ("wrong" if exercise is ex.choose_scale else "right")
+        return
+    if isinstance(expected, str):
+        card = exercise.judge(lambda *a: [exercise.function(*a)])
+        assert card.lines[0].endswith("expected a text, got `list`.")
         return
     card = exercise.judge(as_list)
     byte = ", dtype=torch.uint8" * (exercise in (ex.quantize_block, ex.pack_block))
@@ -243,11 +249,6 @@ def decode_in_bytes(codes):
 def scale_by_log(block):
     largest = block.abs().max().item()
     return 0 if largest == 0 else max(0, math.ceil(math.log2(largest / 6)) + 127)
-
-
-def scale_by_two_logs(block):
-    largest = block.abs().max().item()
-    return max(math.ceil(math.log2(largest) - math.log2(6)) + 127, 0) if largest > 0 else 0
 
 
 def scale_by_tensor(block):
@@ -405,6 +406,46 @@ def size_as_tensor(total, in_blocks, code_bits, block):
     return torch.tensor(size_in_bytes_first(total, in_blocks, code_bits, block))
 
 
+def diagnose_by_packing(blocks, scales, reference):
+    """The reference packed in each of the wrong ways: which of them is it?"""
+    got = mxfp4.dequantize(blocks, scales, torch.float32)
+    for name in damages.NAMES:
+        made = mxfp4.dequantize(*damages.damage(name, reference), torch.float32)
+        if torch.equal(got.nan_to_num(1e38), made.nan_to_num(1e38)):
+            return name
+    right, floor = fake_quantize(reference), fake_quantize(reference, "floor")
+    by_block = [(got == other).view(96, 3, 32).all(-1) for other in (right, floor)]
+    return "floor" if (by_block[0] | by_block[1]).all() else "other"
+
+
+def diagnose_in_bf16(blocks, scales, reference):
+    """Unpacking is exact in bf16 too."""
+    right = fake_quantize(reference)
+
+    def fits(b, s):
+        return torch.equal(mxfp4.dequantize(b, s).float(), right)
+
+    if fits(blocks, scales):
+        return "fine"
+    if fits(blocks >> 4 | (blocks & 15) << 4, scales):
+        return "nibbles"
+    rows = mxfp4.from_ggml(torch.cat((scales[..., None] % 255, blocks), -1).flatten(-2))
+    if fits(*rows):
+        return "ggml"
+    if fits(blocks, torch.cat((scales[:, 1:], scales[:, :1]), 1)):
+        return "scales"
+    if fits(blocks, ((scales.int() + 127) % 256).byte()):
+        return "bias"
+    again = [torch.stack((t[:48], t[48:]), 1).flatten(0, 1) for t in (blocks, scales)]
+    if fits(*again):
+        return "rows"
+    got = mxfp4.dequantize(blocks, scales).float()
+    if torch.equal(got.T, fake_quantize(reference, dim=0)):
+        return "transposed"
+    either = (got == right) | (got == fake_quantize(reference, "floor"))
+    return "floor" if either.all() else "other"
+
+
 def unpack_filled(blocks, values):
     table = torch.zeros(256, 2, dtype=values.dtype)
     for byte in range(256):
@@ -432,12 +473,13 @@ def unpack_by_embedding(blocks, values):
 
 
 VARIANTS = {
+    "diagnose": (diagnose_by_packing, diagnose_in_bf16),
     "decode_e2m1": (
         decode_by_table, decode_by_narrow_table, decode_by_half_table, decode_by_shifts,
         decode_by_float_bits, decode_by_ldexp, decode_by_loop, decode_in_bytes,
     ),
     "choose_scale": (
-        scale_by_log, scale_by_two_logs, scale_by_tensor, scale_as_byte, scale_by_search,
+        scale_by_log, scale_by_tensor, scale_as_byte, scale_by_search,
         scale_by_frexp, scale_by_bits, scale_by_package,
     ),
     "quantize_block": (
@@ -471,6 +513,120 @@ def test_correct_variants_pass(name, variant):
 
 def test_every_exercise_has_variants():
     assert set(VARIANTS) == {e.name for e in ex.EXERCISES}
+
+
+def test_a_detach_on_the_wrong_side_is_named():
+    """Every sum of q, w and -w, with each set of `detach`: right, or named by its own sentence."""
+    words = {  # by what comes back
+        "zero": "1 - 1", "constants": "every `weight`", "none": "no gradient comes back",
+        "sign": "wrong sign", "twice": "rounded twice more",
+    }  # fmt: skip
+
+    def keep(tensor):
+        return tensor
+
+    def cut(tensor):
+        return tensor.detach()
+
+    orders = [
+        lambda q, a, b: a + (q - b), lambda q, a, b: (q - b) + a, lambda q, a, b: q + (a - b),
+        lambda q, a, b: q + a - b, lambda q, a, b: a + q - b, lambda q, a, b: a - (b - q),
+    ]  # fmt: skip
+    for number, order in enumerate(orders):
+        for on_q in (keep, cut):
+            for plus in (keep, cut):
+                for minus in (keep, cut):
+
+                    def answer(w, parts=(order, on_q, plus, minus)):
+                        make, f, g, h = parts
+                        return make(f(fake_quantize(w)), g(w), h(w))
+
+                    card = ex.straight_through.judge(answer)
+                    twice = number in (3, 4)
+                    if (plus, minus) == (keep, cut) and not twice:
+                        assert card.outcome == "right"
+                        continue
+                    assert card.outcome == "wrong" and len(card.lines) == 3
+                    if twice and plus is minus is keep:
+                        wanted = "1 - 1"
+                    elif twice and plus is minus is cut:
+                        wanted = words["none" if on_q is cut else "constants"]
+                        wanted = "Two things" if on_q is keep else wanted
+                    elif plus is keep and minus is keep:
+                        wanted = words["zero"]
+                    elif plus is cut and minus is cut:
+                        wanted = words["none" if on_q is cut else "constants"]
+                    else:
+                        wanted = words["twice" if plus is keep else "sign"]
+                    assert wanted in card.lines[1], (number, card.lines)
+
+
+@pytest.mark.parametrize(
+    "exponent",
+    [lambda m: math.log2(m) - math.log2(6), lambda m: math.log(m / 6, 2),
+     lambda m: math.log(m / 6) / math.log(2)],
+)  # fmt: skip
+def test_two_logarithms_are_named(exponent):
+    def by_two(block):
+        largest = block.abs().max().item()
+        return max(math.ceil(exponent(largest)) + 127, 0) if largest > 0 else 0
+
+    card = ex.choose_scale.judge(by_two)
+    assert "6 steps of 2**62: expected `189`, got `190`" in card.lines[0]
+    assert "off by its last bit" in card.lines[1]
+
+
+# -- exercise 2.8: damaged weights ---------------------------------------------------------------
+
+
+def test_the_names_of_the_cases_do_not_tell():
+    for case in ex.diagnose.cases:
+        assert not any(name in case.name for name in (*damages.NAMES, "other"))
+    answers = [ex.diagnose.function(*case.make()) for case in ex.diagnose.cases]
+    assert set(answers) == {*damages.NAMES, "other"} and answers.count("other") == 1
+
+
+@pytest.mark.parametrize("name", damages.NAMES)
+def test_a_damage_is_found_in_random_weights_and_in_nano(name):
+    torch.manual_seed(3)
+    model, _ = labhelpers.load("nano", device="cpu")
+    attention = model.model.layers[1].self_attn.q_proj.weight.detach()[:96, :96].float()
+    for weight in (torch.randn(96, 96), 0.01 * torch.randn(96, 96), attention.contiguous()):
+        blocks, scales = damages.damage(name, weight)
+        assert blocks.shape == (96, 3, 16) and scales.shape == (96, 3)
+        assert ex.diagnose.function(blocks, scales, weight) == name
+
+
+def test_damages_show_what_is_still_right():
+    torch.manual_seed(0)
+    weight = torch.randn(96, 96)
+    found = {n: damages.symptoms(*damages.damage(n, weight), weight) for n in damages.NAMES}
+    assert found["fine"][1:4] == (1, 1, 1) and 0.05 < found["fine"].error < 0.2
+    for name in ("nibbles", "ggml"):
+        assert found[name].in_block == found[name].anywhere == 1 and found[name].same < 0.3
+    assert found["rows"].anywhere == 1 and found["rows"].in_block < 0.1
+    assert found["floor"].same > 0.3 and found["floor"].error < 0.2 and found["floor"].largest < 1
+    assert found["transposed"].same < 0.2 and found["transposed"].error > 1
+    assert not found["bias"].largest < 1e30 and found["bias"].in_block == 0
+    rows = damages.table(weight, ("fine", "bias")).plain().splitlines()
+    assert rows[1].split()[:5] == ["fine", f"{found['fine'].error:.2f}", *3 * ["100%"]]
+    assert rows[2].split()[0] == "bias" and len(rows) == 3
+
+
+def test_bad_damages_are_refused():
+    with pytest.raises(ValueError, match="unknown damage 'dust'"):
+        damages.damage("dust", torch.zeros(32, 32))
+    with pytest.raises(ValueError, match="square piece"):
+        damages.damage("rows", torch.zeros(64, 32))
+    with pytest.raises(ValueError, match="unpacked"):
+        damages.symptoms(*damages.damage("fine", torch.zeros(32, 32)), torch.zeros(64, 32))
+
+
+def test_a_wrong_name_is_told_with_numbers():
+    found = lines(ex.diagnose, lambda b, s, r: "fine")
+    assert found[0].startswith("Input with weights b: expected `nibbles`, got `fine`. Here 13.5%")
+    assert "100% of the blocks hold the right values" in found[0]
+    assert lines(ex.diagnose, lambda b, s, r: "Fine")[0].endswith("got `Fine`.")
 
 
 # -- slips as they are written, not as the wrong versions have them ----------------------------

@@ -8,7 +8,15 @@ from safetensors import safe_open
 
 import labhelpers
 from labhelpers.mxfp4 import dequantize
-from labhelpers.mxfp4.compare import SCHEMES, error_table, int4, nf4, nf4_values
+from labhelpers.mxfp4.compare import (
+    SCHEMES,
+    error_table,
+    int4,
+    nf4,
+    nf4_values,
+    nvfp4,
+    round_e4m3,
+)
 
 NANO = Path(labhelpers.__file__).parent / "nano" / "model.safetensors"
 # As bitsandbytes publishes them, to four decimals.
@@ -43,6 +51,36 @@ def test_nf4_takes_the_nearest_value_for_each_64():
     assert torch.allclose((nf4(random) - random).abs(), nearest.flatten(1), atol=1e-6)
 
 
+def test_e4m3_is_torchs():
+    codes = torch.arange(127, dtype=torch.uint8).view(torch.float8_e4m3fn).float()
+    assert torch.equal(round_e4m3(codes), codes) and codes[-1] == 448
+    middles = (codes[1:] + codes[:-1]) / 2
+    around = torch.cat([middles, middles.nextafter(codes[1:]), middles.nextafter(codes[:-1])])
+    torch.manual_seed(0)
+    spread = torch.exp2(torch.rand(50_000) * 20 - 12).clamp_max(463)
+    for values in (around, spread, torch.tensor([0.0, 2.0**-10, 2.0**-11, 463.9, 1e-30])):
+        assert torch.equal(round_e4m3(values), values.to(torch.float8_e4m3fn).float())
+    assert round_e4m3(torch.tensor([465.0, 1e9])).tolist() == [448.0, 448.0]
+
+
+def test_nvfp4_has_a_scale_for_each_16_and_one_for_all():
+    weight = torch.zeros(3, 32)
+    weight[0, :3] = torch.tensor([6 * 448.0, 2000.0, -700.0])  # the tensor's scale is 1
+    weight[1, :4] = torch.tensor([6 * 1.125, 1.0, -2.0, -0.2])  # a scale that no power of two is
+    weight[1, 16], weight[2, 0] = 12.0, 6 * 2.0**-11  # the last is below half of 2**-9: lost
+    values = nvfp4(weight)
+    assert values[0, :3].tolist() == [2688.0, 1792.0, -672.0]
+    assert values[1, :4].tolist() == pytest.approx([6.75, 1.125, -2.25, 0.0])
+    assert values[1, 16] == 12 and not values[2].any() and torch.signbit(values[1, 3])
+    random = torch.randn(64, 128)
+    tensor_scale = random.abs().max() / (6 * 448)
+    wanted = random.view(64, 8, 16).abs().amax(-1, keepdim=True) / 6 / tensor_scale
+    scale = wanted.to(torch.float8_e4m3fn).float() * tensor_scale  # [64, 8, 1], torch's rounding
+    grid = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6]) * scale
+    nearest = (random.view(64, 8, 16).abs()[..., None] - grid[..., None, :]).abs().amin(-1)
+    assert torch.allclose((nvfp4(random) - random).abs(), nearest.flatten(1), atol=1e-6)
+
+
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_zeros_signs_and_a_second_time(scheme: str):
     apply = SCHEMES[scheme].apply
@@ -59,6 +97,11 @@ def test_a_normal_tensor_ranks_the_schemes():
     rms = {name: row.rms for name, row in table.items()}
     assert rms["bf16"] < 0.01 < rms["nf4"] < rms["int4"] < rms["mxfp4 search"]
     assert rms["mxfp4 search"] < min(rms["mxfp4 floor"], rms["mxfp4 round_up"]) < 0.13
+    assert rms["nvfp4"] < 0.1 < rms["mxfp4 search"] and table["nvfp4"].bits == 4.5
+    wide = torch.randn(64, 1024)  # at 4.25 bits: a finer scale gains, a smaller block gains too
+    ways = (nvfp4, lambda w: nvfp4(w, 32), SCHEMES["mxfp4 search"].apply)
+    errors = [(way(wide) - wide).square().mean() for way in ways]
+    assert errors[0] < errors[1] < errors[2]
     assert table["mxfp4 floor"].bits == 4.25 and table["nf4"].bits == table["int4"].bits == 4.5
 
 
@@ -82,6 +125,7 @@ def test_nanos_experts_lie_on_the_grid_and_its_attention_does_not():
     ("call", "message"),
     [
         (lambda: nf4(torch.zeros(2, 32)), "multiple of 64"),
+        (lambda: nvfp4(torch.zeros(2, 40)), "multiple of 16"),
         (lambda: int4(torch.zeros(2, 40)), "multiple of 32"),
         (lambda: error_table([]), "at least one tensor"),
         (lambda: error_table([torch.zeros(64)], ["int5"]), "unknown scheme 'int5'"),

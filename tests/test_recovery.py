@@ -27,6 +27,20 @@ def test_ternary_has_three_values_a_block_and_rounding_again_changes_nothing():
     assert torch.equal(recovery.ternary(torch.zeros(32)), torch.zeros(32))
 
 
+def test_a_scale_may_be_another_tensors():
+    weight = torch.tensor([1.2, 0.9, 0.4, -0.6] * 8)
+    assert ternary_set(weight) == {0.0, 2.0}
+    kept = recovery.ternary(weight, like=torch.ones(32))
+    assert kept[:4].tolist() == [1.0, 1.0, 0.0, -1.0]
+    weights = {"a": weight, "b": torch.zeros(32)}
+    assert recovery.share_changed(weights, weights) == 0
+    assert recovery.share_changed(weights, {"a": weight, "b": torch.ones(32)}) == 0.5
+
+
+def ternary_set(weight):
+    return set(recovery.ternary(weight).tolist())
+
+
 def test_the_gradient_passes_straight_through():
     weight = torch.randn(2, 32, requires_grad=True)
     seen = recovery.ternary_ste(weight)
@@ -55,5 +69,17 @@ def test_only_fake_quantised_steps_survive_rounding():
     assert right["as it was"] >= 0.9 and right["rounded"] <= 0.2
     assert right["plain steps"] >= 0.8 and right["plain steps, rounded"] <= 0.25
     assert right["fake-quantised steps, rounded"] >= right["plain steps, rounded"] + 0.25
+    twice = right["rounded, plain steps, rounded again"]
+    assert right["rounded, plain steps"] >= twice + 0.15  # what was gained is lost again
+    assert right["fake-quantised steps, rounded"] >= twice + 0.25
+    assert list(right)[-1] == "fake-quantised steps, rounded"  # the picture's last bar
+    losses = result.losses["plain, from rounded"]
+    assert losses[0] == pytest.approx(result.losses["fake-quantised"][0], rel=1e-3)
+    assert losses[-1] < losses[0] / 3
+    assert list(result.elsewhere) == [
+        "after the plain steps", "rounded again", "rounded again, first scales"
+    ]  # fmt: skip
+    drifted, again, kept = result.elsewhere.values()
+    assert drifted > 0.9 and 0.02 < again < 0.5 and kept < 0.02
     assert result.losses["fake-quantised"][-1] < result.losses["fake-quantised"][0] / 4
     assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())

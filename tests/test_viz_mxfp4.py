@@ -26,6 +26,17 @@ PROFILE = {
     "model": "gpt-oss-20b", "context": 4096, "batch": 1, "bytes": {"experts": 2_000_000},
     "parts": {"_gate_up": {"launches": 24, "us": 30.0}, "_head": {"launches": 1, "us": 10.0}},
 }  # fmt: skip
+KERNELS = {
+    "rows": [
+        {"model": model, "kernel": kernel, "tokens": tokens, "share": share, "limit": limit,
+         "us": us, "peer_us": 120.0}
+        for model in ("gpt-oss-20b", "gpt-oss-120b")
+        for kernel, tokens, share, limit, us in (
+            ("dequantize", None, 1.2, "copy", 20.0), ("decode", 1, 0.6, "read", 30.0),
+            ("decode", 8, 0.8, "read", 40.0), ("grouped", 4096, 0.4, "matmul", 100.0),
+        )
+    ]
+}  # fmt: skip
 
 
 def block() -> torch.Tensor:
@@ -62,6 +73,11 @@ PICTURES = {
     "recovery, losses": lambda: viz.recovery(
         {"as it is": 0.98, "rounded": 0.31, "fine-tuned": 0.9}, [2.0, 1.0, 0.5], 100
     ),
+    "recovery, three runs": lambda: viz.recovery(
+        {f"rounded, plain steps, rounded for time {i}": i / 10 for i in range(7)},
+        {"plain": [0.01, 0.01], "plain, from rounded": [2.0, 0.4], "fake-quantised": [2.0, 0.3]},
+        text="It learns.",
+    ),
     "recovery, two runs": lambda: viz.recovery(
         {
             "as it was": 1.0,
@@ -74,6 +90,7 @@ PICTURES = {
         text="It learns.",
     ),  # fmt: skip
     "two ways": viz.two_ways,
+    "kernels": lambda: viz.kernel_limits(KERNELS),
     "profile": lambda: viz.token_profile(PROFILE, "one H100", 3000),
     "profile, limits": lambda: viz.token_profile(
         {"parts": {"experts": 700, "head": 360}, "limits": {"experts": 430}, "machine": "a card"}
@@ -136,29 +153,53 @@ def test_number_line_rounds_as_the_package_does():
 def test_the_widget_follows_its_four_bits():
     pytest.importorskip("ipywidgets")
     view = viz.bits_of_one_number()
-    assert view.image.value == viz.one_number().png(), "the figure below shows the first setting"
+    assert view.image.value == viz.one_number().png(), "the still picture shows the first setting"
     assert list(view.controls) == ["sign", "exponent2", "exponent1", "mantissa"]
+    names = [bit.description for bit in view.controls.values()]
     for code in range(16):
         for place, bit in enumerate(view.controls.values()):
             bit.value = bool(code >> (3 - place) & 1)
         assert view.sentence.value == viz.one_number(code).text
-        assert [b.description[-1] for b in view.controls.values()] == list(f"{code:04b}")
+    assert [bit.description for bit in view.controls.values()] == names, "a name is not a state"
     assert view.image.value == viz.one_number(15).png()
     view.reset_button.click()
     assert view.image.value == viz.one_number().png()
-    assert [b.description[-1] for b in view.controls.values()] == list("0111")
+    assert [bit.value for bit in view.controls.values()] == [False, True, True, True]
 
 
-def test_the_widget_is_core_and_goes_from_cause_to_picture(capsys):
+def test_the_widget_is_core_and_goes_from_cause_to_picture():
     pytest.importorskip("ipywidgets")
     view = viz.bits_of_one_number(0b1010)
     row, *rest = view.box.children
     kinds = [type(w).__name__ for w in (*row.children, *rest)]
-    assert kinds == ["ToggleButton"] * 4 + ["Button", "HTML", "Image"]
+    # A checkbox tells a screen reader whether it is ticked; ToggleButton sets no aria-pressed.
+    assert kinds == ["Checkbox"] * 4 + ["Button", "HTML", "Image"]
     assert all(w.description for w in row.children) and view.box.layout.max_width == "760px"
     assert "1010" in view.sentence.value
-    view._ipython_display_()  # conftest.py sets LABHELPERS_STATIC=1
-    assert capsys.readouterr().out.startswith("Interactive: toggle the four bits of a number")
+
+
+@pytest.mark.parametrize("static", [True, False])
+def test_the_widget_is_seen_once(static, monkeypatch, capsys):
+    pytest.importorskip("ipywidgets")
+    shown = []
+    monkeypatch.setenv("LABHELPERS_STATIC", str(int(static)))
+    monkeypatch.setattr("IPython.display.display", lambda what, **_: shown.append(what))
+    for module in ("mxfp4_bits", "widgets"):
+        monkeypatch.setattr(f"labhelpers.viz.{module}.in_notebook", lambda: True)
+    viz.bits_of_one_number(0b1010)._ipython_display_()
+    printed = capsys.readouterr().out
+    assert len(shown) == 1
+    view = "application/vnd.jupyter.widget-view+json"
+    assert (view in shown[0], "image/png" in shown[0]) == (not static, static)
+    if static:
+        assert printed.startswith("Interactive: tick the four bits of a number")
+        assert "below" not in printed and viz.one_number(0b1010).text in printed
+
+
+def test_the_widget_in_a_terminal_says_its_sentence(capsys):
+    pytest.importorskip("ipywidgets")
+    viz.bits_of_one_number(0b1010)._ipython_display_()  # conftest.py sets LABHELPERS_STATIC=1
+    assert viz.one_number(0b1010).text in capsys.readouterr().out
 
 
 # -- blocks and tensors ----------------------------------------------------------------------
@@ -175,11 +216,37 @@ def test_a_block_is_what_quantize_makes_of_it():
     assert data["floor"]["clipped"] == 2 and data["round_up"]["clipped"] == 0
     assert data["round_up"]["scale"] == data["floor"]["scale"] + 1
     assert data["search"]["rms"] <= min(data["floor"]["rms"], data["round_up"]["rms"])
+    for found in data.values():
+        back = torch.tensor(found["rounded"]) + torch.tensor(found["errors"])
+        assert torch.allclose(back, values), "an error is the weight less what it became"
+        assert found["largest"] == max(map(abs, found["errors"]))
+        half = 2.0 ** (found["scale"] - 127) / 4
+        small = values.abs() <= 8 * half  # two steps of the scale: the finest part of the ruler
+        assert torch.tensor(found["errors"])[small].abs().max() <= half + 1e-7
     assert "2 clipped" in viz.one_block(values).text
     with pytest.raises(ValueError, match="32 weights, got 31"):
         viz.one_block(values[:31])
     with pytest.raises(ValueError, match="1 to 3 rules"):
         viz.one_block(values, ())
+
+
+def test_a_block_draws_its_errors_on_one_axis():
+    figure = viz.one_block(block(), ("floor", "round_up"), "My block").figure
+    weights, *errors = figure.axes
+    assert weights.get_title(loc="left") == "My block" and len(errors) == 2
+    assert errors[0].get_ylim() == errors[1].get_ylim()
+    assert [t.get_text() for t in errors[0].texts] == ["✗ clipped"] * 2 and not errors[1].texts
+    heights = [p.get_height() for p in errors[0].containers[0]]
+    assert heights == pytest.approx(viz.one_block(block()).data["floor"]["errors"])
+
+
+def test_nibbles_do_not_touch():
+    figure = viz.nibble_orders().figure
+    figure.draw_without_rendering()
+    boxes = [t.get_window_extent() for t in figure.axes[0].texts]
+    assert len(boxes) == 64
+    for one, other in itertools.combinations(boxes, 2):
+        assert one.x1 + 4 < other.x0 or other.x1 + 4 < one.x0 or not one.overlaps(other)
 
 
 def test_nibble_orders_hold_each_value_once():
@@ -275,8 +342,8 @@ def test_recovery_says_its_numbers():
     for wrong in ({}, {"percent": 98.0}):
         with pytest.raises(ValueError, match="share between 0 and 1"):
             viz.recovery(wrong)
-    with pytest.raises(ValueError, match="two runs"):
-        viz.recovery({"a": 1.0}, {"a": [1.0], "b": [1.0], "c": [1.0]})
+    with pytest.raises(ValueError, match="three runs"):
+        viz.recovery({"a": 1.0}, {name: [1.0] for name in "abcd"})
 
 
 def test_two_ways_counts_bytes():
@@ -298,6 +365,36 @@ def test_a_profile_is_read_from_a_file_and_from_a_dictionary(tmp_path):
             viz.token_profile(wrong)
     with pytest.raises(ValueError, match="at most 12"):
         viz.token_profile({"parts": {str(i): 1 for i in range(13)}})
+
+
+def test_kernel_limits_says_its_spans():
+    picture = viz.kernel_limits(KERNELS)
+    assert picture.text.splitlines()[0] == (
+        "gpt-oss-20b: dequantize 120% of copy (6.0x); decode 60 to 80% of read (3.0 to 4.0x); "
+        "grouped 40% of matmul (1.2x)."
+    )
+    assert list(picture.data["gpt-oss-120b"])[1:3] == ["decode, 1 token", "decode, 8 tokens"]
+    for wrong in ({}, {"rows": []}, {"rows": [{**r, "model": f"m{i}"} for i, r in
+                                              enumerate(KERNELS["rows"])]}):  # fmt: skip
+        with pytest.raises(ValueError, match="1 or 2 models"):
+            viz.kernel_limits(wrong)
+
+
+def test_token_limits_divide_bytes_by_bandwidth():
+    rows = viz.token_limits(PROFILE, 100.0).rows
+    assert rows[0] == ["experts", "2 MB", "30 µs", "20 µs", "67%"]
+    assert rows[3][:4] == ["output head", "0 MB", "10 µs", "0 µs"]
+    assert rows[-1] == ["a token", "2 MB", "40 µs", "20 µs", "50%"]
+    for profile, bandwidth in ((PROFILE, 0), ({"parts": {"a": 1}}, 100)):
+        with pytest.raises(ValueError, match="bandwidth above 0"):
+            viz.token_limits(profile, bandwidth)
+
+
+def test_the_recorded_kernels_draw():
+    record = json.loads((RECORDED / "kernels.json").read_text(encoding="utf-8"))
+    picture = viz.kernel_limits(record)
+    assert sum(map(len, picture.data.values())) == len(record["rows"])
+    assert len(picture.png()) < 60_000
 
 
 @pytest.mark.parametrize("file", sorted(RECORDED.glob("profile-*.json")), ids=lambda p: p.stem)

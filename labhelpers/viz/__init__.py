@@ -33,7 +33,7 @@ from labhelpers.viz.routing import (
 from labhelpers.viz.side_by_side import side_by_side
 from labhelpers.viz.stream import Completion, stream
 from labhelpers.viz.table import table
-from labhelpers.viz.token_profile import token_profile, two_ways
+from labhelpers.viz.token_profile import kernel_limits, token_limits, token_profile, two_ways
 from labhelpers.viz.widgets import Explorer, routing_widget, sentence_routing, show
 
 __all__ = [
@@ -57,6 +57,7 @@ __all__ = [
     "hardware_paths",
     "harmony_tokens",
     "head_map",
+    "kernel_limits",
     "lens_table",
     "logit_lens",
     "look",
@@ -81,6 +82,7 @@ __all__ = [
     "swiglu_curve",
     "table",
     "token_experts",
+    "token_limits",
     "token_profile",
     "token_routing",
     "tokens",

@@ -1,6 +1,6 @@
 """MXFP4 on real weights: one block and its rounding, nibble orders, histograms, errors.
 
-    viz.one_block(values)                 # 32 weights by two scale rules
+    viz.one_block(values)                 # 32 weights, and their errors by two scale rules
     viz.nibble_orders()                   # the same 32 codes in Hugging Face's and GGML's bytes
     viz.weight_histogram(weight)          # a tensor, and how often each value is used
     viz.scheme_errors(error_table([...])) # the error of each scheme
@@ -16,9 +16,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from labhelpers.viz import look
-from labhelpers.viz.mxfp4_bits import line_values, number
+from labhelpers.viz.mxfp4_bits import line_values, number, power
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from torch import Tensor
 
     from labhelpers.mxfp4.compare import Errors
@@ -28,7 +29,7 @@ MOST_RULES = 3
 
 
 def rounded_block(values: Any, rule: Rule) -> dict[str, Any]:
-    """A block [32] under a rule: scale byte, rounded values, relative rms error, clipped count."""
+    """A block [32] under a rule: scale byte, rounded values, errors (weight - rounded), clipped."""
     import torch
 
     from labhelpers.mxfp4.format import fake_quantize
@@ -42,17 +43,21 @@ def rounded_block(values: Any, rule: Rule) -> dict[str, Any]:
     size = block.square().mean().sqrt().item() or 1.0
     rms = (rounded - block).square().mean().sqrt().item() / size
     limit = 6 * 2.0 ** (byte - 127)
+    errors = (block - rounded).tolist()
     clipped = [i for i, v in enumerate(block.tolist()) if abs(v) > limit]
-    return {"scale": byte, "rounded": rounded.tolist(), "rms": rms, "clipped": len(clipped),
-            "where": clipped, "limit": limit}  # fmt: skip
+    return {"scale": byte, "rounded": rounded.tolist(), "errors": errors, "rms": rms,
+            "largest": max(map(abs, errors)), "clipped": len(clipped), "where": clipped,
+            "limit": limit}  # fmt: skip
 
 
 def one_block(
     values: Any, rules: Sequence[Rule] = ("floor", "round_up"), title: str | None = None
 ) -> look.Picture:
-    """32 weights (pale bars) and what each rule rounds them to (circles), ✗ where one is clipped.
+    """The 32 weights of a block, and under them what each rule makes wrong of every one.
 
-    A panel a rule, 1 to 3 of them. Raises ValueError for other numbers of weights or rules.
+    Error: weight - rounded weight, all rules on one axis, ✗ where a weight is clipped. The pale
+    band is half the finest step: small weights cannot be further off. A panel a rule, 1 to 3 of
+    them. Raises ValueError for other numbers of weights or rules.
     """
     from matplotlib.figure import Figure
 
@@ -60,44 +65,53 @@ def one_block(
         raise ValueError(f"1 to {MOST_RULES} rules, got {list(rules)}")
     results = {rule: rounded_block(values, rule) for rule in rules}
     block = [float(v) for v in values]
-    top = 1.15 * max(max(map(abs, block)), *(r["limit"] for r in results.values()))
+    errors = [abs(e) for r in results.values() for e in r["errors"]]
+    largest, most = max(map(abs, block)) or 1.0, max(errors) or 1.0
     with look.style():
-        fig = Figure(figsize=(look.WIDTH, min(4.0, 0.9 + 1.45 * len(rules))))
-        panels = fig.subplots(len(rules), 1, sharex=True, squeeze=False)[:, 0]
-        for axes, (rule, found) in zip(panels, results.items(), strict=True):
-            step = 2.0 ** (found["scale"] - 127)
-            for value in line_values():
-                axes.axhline(value * step, color=look.neutral("grid"), linewidth=0.7, zorder=0)
-            axes.bar(range(32), block, 0.8, color=look.tone("slate", "fill"), zorder=1,
-                     edgecolor=look.tone("slate", "ink"), linewidth=0.6)  # fmt: skip
-            axes.plot(range(32), found["rounded"], "o", markersize=5, color=look.tone("blue"),
-                      markeredgecolor=look.tone("blue", "ink"), zorder=3)  # fmt: skip
+        fig = Figure(figsize=(look.WIDTH, min(4.0, 1.35 + 1.2 * len(rules))))
+        panels = fig.subplots(1 + len(rules), 1, sharex=True)
+        _block_bars(panels[0], block, "slate")
+        panels[0].set(ylim=(-1.15 * largest, 1.15 * largest), ylabel="weight")
+        panels[0].set_title(title or "A block of 32 weights, and what rounding takes from each")
+        for axes, (rule, found) in zip(panels[1:], results.items(), strict=True):
+            _block_bars(axes, found["errors"], "blue", found["where"])
+            half = 2.0 ** (found["scale"] - 127) / 4
+            axes.axhspan(-half, half, color=look.neutral("masked"), zorder=0)
             for i in found["where"]:
-                axes.text(i, block[i] + (0.03 if block[i] > 0 else -0.03) * top, "✗", ha="center",
-                          va="bottom" if block[i] > 0 else "top", size=11, weight="bold",
-                          color=look.tone("orange", "ink"))  # fmt: skip
-            axes.set(ylim=(-top, top), xlim=(-0.8, 31.8))
-            axes.set_ylabel("weight")
-            said = f"{rule}: scale 2^{found['scale'] - 127} (byte {found['scale']}), "
-            said += f"error {100 * found['rms']:.1f}%"
-            if found["clipped"]:
-                said += f", {found['clipped']} clipped"
-            axes.set_title(said)
-            axes.spines["bottom"].set_visible(False)
-            axes.tick_params(axis="x", length=0)
-        panels[-1].set_xlabel("the 32 weights of a block (bars) and their rounded values (circles)")
-        if title:
-            fig.suptitle(title, x=0.01, ha="left", weight="bold", size=11)
+                error = found["errors"][i]
+                axes.text(i + 0.55, error, "✗ clipped", va="top" if error > 0 else "bottom",
+                          size=9, color=look.tone("orange", "ink"))  # fmt: skip
+            axes.set(ylim=(-1.25 * most, 1.25 * most), ylabel="error")
+            said = f"{rule}: scale {power(found['scale'])}, largest error {found['largest']:.2g}, "
+            axes.set_title(said + f"root mean square {100 * found['rms']:.1f}%", size=10)
+        panels[-1].set_xlabel("place in the block (band: half the finest step)")
     lines = [
         f"{rule}: scale byte {r['scale']}, error {100 * r['rms']:.1f}% of the block's root mean "
-        f"square, {r['clipped']} clipped" + (f" to {number(r['limit'])}" if r["clipped"] else "")
+        f"square, the largest {r['largest']:.2g}, {r['clipped']} clipped"
+        + (f" to {number(r['limit'])}" if r["clipped"] else "")
         for rule, r in results.items()
     ]
     return look.Picture(fig, "\n".join(lines), results)
 
 
+def _block_bars(axes: Axes, values: Sequence[float], hue: str, clipped: Sequence[int] = ()) -> None:
+    """A bar for each of 32 values from 0, those of clipped weights orange and hatched."""
+    hues = ["orange" if i in clipped else hue for i in range(len(values))]
+    axes.bar(range(len(values)), values, 0.8, zorder=2, linewidth=0.7,
+             color=[look.tone(h, "fill") for h in hues],
+             edgecolor=[look.tone(h, "ink") for h in hues],
+             hatch=["///" if h == "orange" else "" for h in hues])  # fmt: skip
+    axes.axhline(0, color=look.neutral("muted"), linewidth=0.7, zorder=1)
+    axes.set_xlim(-0.8, 31.8)
+    axes.spines["bottom"].set_visible(False)
+    axes.tick_params(axis="x", length=0)
+
+
 def nibble_orders(title: str | None = None) -> look.Picture:
-    """Which of a block's 32 values lies in which half of which byte, in two file formats."""
+    """Which of a block's 32 values lies in which half of which byte, in two file formats.
+
+    A column is a byte, the high nibble above the low one.
+    """
     from matplotlib.patches import Rectangle
 
     orders = {
@@ -105,23 +119,24 @@ def nibble_orders(title: str | None = None) -> look.Picture:
         "GGML": [(j, j + 16) for j in range(16)],
     }
     with look.style():
-        fig, axes = look.figure(height=2.5)
+        fig, axes = look.figure(height=3.0)
         for row, pairs in enumerate(orders.values()):
             for byte, (low, high) in enumerate(pairs):
-                for half, value in enumerate((high, low)):  # as written: high nibble first
+                for half, value in enumerate((high, low)):
                     late = value >= 16
+                    top = 2.9 * row + half
                     axes.add_patch(Rectangle(
-                        (byte + 0.05 + 0.45 * half, 2.1 * row + 0.15), 0.45, 0.95, linewidth=0.7,
+                        (byte + 0.06, top), 0.88, 1.0, linewidth=0.8,
                         facecolor=look.tone("blue" if late else "olive", "fill"),
                         edgecolor=look.tone("blue" if late else "olive", "ink"),
                     ))  # fmt: skip
-                    axes.text(
-                        byte + 0.275 + 0.45 * half, 2.1 * row + 0.62, str(value), ha="center",
-                        va="center", size=8, weight="bold" if late else "normal",
-                    )  # fmt: skip
-        axes.set(xlim=(0, 16), ylim=(3.35, -0.25), xlabel="byte of the block (left: high nibble)")
+                    axes.text(byte + 0.5, top + 0.54, str(value), ha="center", va="center",
+                              size=10, weight="bold" if late else "normal")  # fmt: skip
+        axes.set(xlim=(0, 16), ylim=(4.95, -0.1))
+        axes.set_xlabel("byte of the block (values 0 to 15 olive, 16 to 31 blue and bold)")
         axes.set_xticks([b + 0.5 for b in range(16)], [str(b) for b in range(16)])
-        axes.set_yticks([0.62, 2.72], list(orders))
+        labels = [f"{name}, {half}" for name in orders for half in ("high nibble", "low nibble")]
+        axes.set_yticks([0.5, 1.5, 3.4, 4.4], labels)
         axes.tick_params(length=0)
         for spine in axes.spines.values():
             spine.set_visible(False)

@@ -1,6 +1,6 @@
-"""The four bits of one number, as boxes to toggle and as a place on the number line.
+"""The four bits of one number, as boxes to tick and as a place on the number line.
 
-    viz.bits_of_one_number()      # a widget: four buttons
+    viz.bits_of_one_number()      # a widget: four boxes to tick
     viz.one_number(0b0111)        # the same picture, still
     viz.number_line((126, 127))   # all values, for two scales
 
@@ -13,14 +13,15 @@ Limits     one number; what 32 of them share is in `labhelpers.viz.mxfp4`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from labhelpers.viz import look
+from labhelpers.viz.components import in_notebook
+from labhelpers.viz.stream import is_static
+from labhelpers.viz.widgets import Explorer, show
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-    from labhelpers.viz.widgets import Explorer
 
 LETTERS = "SEEM"
 _PARTS = {"S": "sign", "E": "exponent", "M": "mantissa", "X": "scale"}
@@ -136,7 +137,7 @@ def number_line(
                           xytext=(3, -1), textcoords="offset points", va="top", size=9,
                           bbox={"facecolor": look.neutral("paper"), "edgecolor": "none",
                                 "pad": 0.5})  # fmt: skip
-        axes.set_yticks(range(len(scales)), [f"scale {_power(b)} (byte {b})" for b in scales])
+        axes.set_yticks(range(len(scales)), [f"scale {power(b)} (byte {b})" for b in scales])
         extra = 0.9 if mark is not None else 0.5
         axes.set(xlabel="value", xlim=(-1.08 * top, 1.08 * top), ylim=(len(scales) - 0.5, -extra))
         axes.spines["left"].set_visible(False)
@@ -147,7 +148,7 @@ def number_line(
         axes.set_title(title or default)
     parts = []
     for byte, values in rows.items():
-        said = f"scale {_power(byte)}: up to {number(values[-1])}, finest step "
+        said = f"scale {power(byte)}: up to {number(values[-1])}, finest step "
         said += number(values[8] - values[7])
         if mark is not None:
             said += f", {number(mark)} becomes {number(nearest[byte])}"
@@ -167,7 +168,7 @@ def _nearest(value: float, byte: int) -> float:
     return -magnitude if value < 0 else magnitude
 
 
-def _power(byte: int) -> str:
+def power(byte: int) -> str:
     """A scale as people read it: 1/4, 1, 2, and 2^-20 where a fraction would be long."""
     exponent = byte - 127
     if -6 <= exponent < 0:
@@ -175,32 +176,52 @@ def _power(byte: int) -> str:
     return str(2**exponent) if 0 <= exponent <= 6 else f"2^{exponent}"
 
 
-def bits_of_one_number(code: int = FIRST, title: str | None = None) -> Explorer:
-    """Toggle four bits, see the value. The figure for the cell below: `one_number(code)`.
+class BitsExplorer(Explorer):
+    """An Explorer that is shown once: live where it can be used, else as its first picture.
 
-    Each bit is a button that Tab reaches and Space toggles; its label says the bit.
+    So a page that was made without a reader (LABHELPERS_STATIC=1, GitHub, exported HTML) holds the
+    picture in the widget's own place, and a reader who runs the cell does not see it twice.
+    """
+
+    def _ipython_display_(self) -> None:
+        if not is_static() and in_notebook():
+            show(self.box, self.what, below="")
+            return
+        print(look.wrapped(f"Interactive: {self.what}. Run this cell to use it."))
+        values = {name: control.value for name, control in self.controls.items()}
+        picture = self.draw(**values)
+        if in_notebook():
+            picture._ipython_display_()
+        else:
+            print(look.wrapped(picture.text))
+
+
+def bits_of_one_number(code: int = FIRST, title: str | None = None) -> BitsExplorer:
+    """Tick four bits, see the value; where nothing can be ticked, `one_number(code)` stands.
+
+    A bit is a checkbox, since that is the one switch of core ipywidgets, in 7.7 as in 8, whose
+    state a screen reader is told (a ToggleButton has no aria-pressed). Tab reaches it, Space
+    ticks it, and its name stays the same. An Image has no alternative text in either version: the
+    sentence above it says all that it shows.
     """
     import ipywidgets as w
 
-    from labhelpers.viz.widgets import Explorer
-
     names = ("sign", "exponent2", "exponent1", "mantissa")
-    labels = ("S sign", "E exponent, 2", "E exponent, 1", "M mantissa")
-    bits: dict[str, Any] = {}
-    for place, (name, label) in enumerate(zip(names, labels, strict=True)):
-        value = bool(code >> (3 - place) & 1)
-        bits[name] = w.ToggleButton(value=value, description=f"{label}: {value:d}")
+    labels = ("S, sign", "E, worth 2", "E, worth 1", "M, mantissa")
+    bits = {
+        name: w.Checkbox(value=bool(code >> (3 - place) & 1), description=label, indent=False)
+        for place, (name, label) in enumerate(zip(names, labels, strict=True))
+    }
 
     def draw(**values: bool) -> look.Picture:
         now = 0
-        for name, label in zip(names, labels, strict=True):
-            bits[name].description = f"{label}: {values[name]:d}"
+        for name in names:
             now = now << 1 | values[name]
         return one_number(now, title)
 
-    explorer = Explorer(draw, bits, "toggle the four bits of a number, see its value")
-    for button in bits.values():  # side by side, as the bits are read
-        button.layout.width, button.layout.max_width = "23%", "170px"
+    explorer = BitsExplorer(draw, bits, "tick the four bits of a number (ticked: 1), see its value")
+    for bit in bits.values():  # side by side, as the bits are read
+        bit.layout.width, bit.layout.max_width = "23%", "170px"
     row = w.HBox(list(bits.values()), layout=w.Layout(max_width="760px"))
     explorer.box.children = (row, *explorer.box.children[len(bits) :])
     return explorer

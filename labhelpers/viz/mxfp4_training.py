@@ -73,15 +73,16 @@ def recovery(
 ) -> look.Picture:
     """A bar a stage, in order: the share of right answers (0 to 1); beside them the losses.
 
-    losses: one a step of the fine-tuning, or {name: losses} for up to two of them. count: questions
+    losses: one a step of the fine-tuning, or {name: losses} for up to three. count: questions
     asked. text: the sentence below, where exact numbers would differ from machine to machine.
-    Raises ValueError for a share off 0..1, or more than two runs.
+    Raises ValueError for a share off 0..1, or more than three runs.
     """
     if not accuracy or not all(0 <= a <= 1 for a in accuracy.values()):
         raise ValueError(f"accuracy is a share between 0 and 1 a stage, got {dict(accuracy)}")
     runs = _runs(losses)
     with look.style():
         height = min(4.0, max(2.4, 1.0 + 0.5 * len(accuracy)))
+        small = len(accuracy) > 5  # names of two lines would touch
         if runs:
             fig, (axes, curve) = look.figure(height, columns=2, width_ratios=(5, 4))
             _curves(curve, runs)
@@ -94,8 +95,8 @@ def recovery(
                 edgecolor=look.tone(hue, "ink"), hatch="///" if hue == "orange" else "",
             )  # fmt: skip
             axes.text(100 * value + 2, row, f"{100 * value:.0f}%", va="center", weight="bold")
-        names = [textwrap.fill(name, 17 if runs else 32) for name in accuracy]
-        axes.set_yticks(range(len(accuracy)), names)
+        names = [textwrap.fill(name, (22 if small else 17) if runs else 32) for name in accuracy]
+        axes.set_yticks(range(len(accuracy)), names, size=7.5 if small else None, linespacing=0.95)
         axes.set(xlim=(0, 122), ylim=(len(accuracy) - 0.5, -0.5), xlabel="right answers, %")
         axes.set_xticks(range(0, 101, 25))
         axes.tick_params(axis="y", length=0)
@@ -114,27 +115,34 @@ def recovery(
 def _runs(
     losses: Sequence[float] | Mapping[str, Sequence[float]] | None,
 ) -> dict[str, list[float]]:
-    """Losses by the name of their run; a single one has none. Raises ValueError for three."""
+    """Losses by the name of their run; a single one has none. Raises ValueError for four."""
     named = losses if isinstance(losses, Mapping) else {"": losses or []}
     runs = {name: [float(v) for v in run] for name, run in named.items() if len(run)}
-    if len(runs) > 2:
-        raise ValueError(f"at most two runs can be told apart here, got {list(runs)}")
+    if len(runs) > 3:
+        raise ValueError(f"at most three runs can be told apart here, got {list(runs)}")
     return runs
 
 
 def _curves(axes: Axes, runs: Mapping[str, Sequence[float]]) -> None:
-    """Loss against step; the last run solid, one before it dashed, names at their ends."""
+    """Loss against step; the last run solid, those before it dashed and dotted.
+
+    Names stand at the ends of the curves; of three, whose ends lie close together, in a legend.
+    """
     from matplotlib.ticker import MaxNLocator
 
     top = max(max(run) for run in runs.values())
     for place, (name, run) in enumerate(runs.items()):
         last = place == len(runs) - 1
-        hue = "teal" if last else "orange"
-        axes.plot(range(1, len(run) + 1), run, linestyle="-" if last else "--", linewidth=1.8,
-                  color=look.tone(hue, "ink"))  # fmt: skip
+        hue = "teal" if last else ("orange", "violet")[place]
+        axes.plot(range(1, len(run) + 1), run, linestyle="-" if last else ("--", ":")[place],
+                  linewidth=1.8, color=look.tone(hue, "ink"), label=name)  # fmt: skip
+        if len(runs) > 2:
+            continue
         above = max(run[len(run) // 2 :])  # of what lies under the name
         axes.annotate(name, (len(run), above), (0, 5), textcoords="offset points", ha="right",
                       size=9, color=look.tone(hue, "ink"))  # fmt: skip
+    if len(runs) > 2:
+        axes.legend(loc="upper right", fontsize=8)
     axes.set(xlabel="step", ylabel="loss, nats", ylim=(-0.02 * top, 1.1 * top))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_title("The loss of the steps")

@@ -1,7 +1,9 @@
 """Where a token's time goes on a GPU, and why a fused kernel reads an eighth of the bytes.
 
     viz.two_ways()                         # unpack-then-multiply against unpack-in-registers
+    viz.kernel_limits(record)              # how near each kernel comes to the card's limit
     viz.token_profile("recorded.json")     # microseconds of a token, part by part
+    viz.token_limits("recorded.json", 3020)  # and how near each part comes to the bandwidth
 
 The idea   at batch 1 each weight is used once: decoding is as fast as weights can be read. A
            weight of 4.25 bits is 0.53 bytes; unpacking it to memory first writes 2 more and reads
@@ -13,12 +15,13 @@ Limits     bytes of weights only: at batch 1 activations are too small to see.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from labhelpers.accounting import MXFP4_BITS
 from labhelpers.viz import look
+from labhelpers.viz.table import Table, table
 
 PACKED = MXFP4_BITS / 8  # bytes a weight
 BF16 = 2.0
@@ -168,3 +171,104 @@ def token_profile(
     if bound:
         text += f" Reading the bytes alone: {bound:,.0f} µs, {100 * bound / total:.0f}% of it."
     return look.Picture(fig, text, {"parts": parts, "limits": limits, "total": total})
+
+
+# What a part of the model reads, and the kernels that read it.
+_READERS = {
+    "experts": (("experts",), ("_gate_up", "_down")),
+    "attention": (("attention", "keys and values"), ("_qkv", "_attend", "_o_proj")),
+    "router and norms": (("router and norms",), ("_route",)),
+    "output head": (("head",), ("_head",)),
+}
+
+
+def token_limits(profile: str | Path | Mapping[str, Any], read_gb_s: float) -> Table:
+    """A row a part: bytes it reads for a token, microseconds it takes, and would take at best.
+
+    profile: recorded with bytes, as `benchmarks/whole_model.py` does. read_gb_s: what the card
+    reads a second, in GB. Embedding and choice, a few microseconds, are left out of the parts and
+    are in the total. Raises ValueError without bytes, or for a bandwidth that is not positive.
+    """
+    found = read_profile(profile)
+    if not isinstance(found.get("bytes"), Mapping) or read_gb_s <= 0:
+        raise ValueError('token_limits needs the profile\'s "bytes" and a bandwidth above 0')
+    rows = []
+    totals = [sum(found["bytes"].values()), sum(found["parts"].values())]
+    for part, (read, kernels) in _READERS.items():
+        size = sum(found["bytes"].get(name, 0) for name in read)
+        rows.append((part, size, sum(found["parts"].get(KERNELS[k], 0.0) for k in kernels)))
+    rows.append(("a token", *totals))
+    return table(
+        ["part", "reads", "takes", "at full bandwidth", "of it"],
+        [[part, _size(size), f"{us:,.0f} µs", f"{size / read_gb_s / 1e3:,.0f} µs",
+          f"{100 * size / read_gb_s / 1e3 / us:.0f}%" if us else "-"]
+         for part, size, us in rows],
+    )  # fmt: skip
+
+
+def _size(size: float) -> str:
+    return f"{size / 1e9:.2f} GB" if size >= 1e8 else f"{size / 1e6:.0f} MB"
+
+
+def kernel_limits(record: Mapping[str, Any], title: str | None = None) -> look.Picture:
+    """A bar a kernel and size, a panel a model: how much of the card's limit it reaches.
+
+    record: as `benchmarks/kernels.py` writes it, {"rows": [{"model", "kernel", "tokens", "share",
+    "limit", "us", "peer_us"}]}. Solid bars are bound by bytes ("copy" or "read"), hatched ones by
+    arithmetic ("matmul"). In brackets stands how many times as fast as its peer it is. Raises
+    ValueError for a record of no or more than two models, or more than 12 rows for one.
+    """
+    rows: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for row in record.get("rows") or []:
+        tokens = row.get("tokens")
+        size = f", {tokens:,} token{'s' if tokens > 1 else ''}" if tokens else ""
+        rows.setdefault(row["model"], {})[row["kernel"] + size] = row
+    if not 1 <= len(rows) <= 2 or max(map(len, rows.values())) > 12:
+        raise ValueError("kernel_limits draws 1 or 2 models of at most 12 rows each")
+    names = list(dict.fromkeys(name for one in rows.values() for name in one))
+    most = max(100 * row["share"] for one in rows.values() for row in one.values())
+    with look.style():
+        fig, panels = look.figure(
+            min(4.0, 1.3 + 0.28 * len(names)), columns=len(rows), sharey=True, squeeze=False
+        )
+        for axes, (model, one) in zip(panels[0], rows.items(), strict=True):
+            for place, name in enumerate(names):
+                if name not in one:
+                    continue
+                share, bytes_bound = 100 * one[name]["share"], one[name]["limit"] != "matmul"
+                hue = "blue" if bytes_bound else "orange"
+                axes.barh(place, share, 0.68, color=look.tone(hue, "fill"),
+                          edgecolor=look.tone(hue, "ink"),
+                          hatch="" if bytes_bound else "///")  # fmt: skip
+                times = one[name]["peer_us"] / one[name]["us"]
+                axes.text(share + 2, place, f"{share:.0f}% ({times:.1f}x)", va="center", size=9,
+                          bbox={"facecolor": look.neutral("paper"), "edgecolor": "none",
+                                "pad": 0.5}, zorder=4)  # fmt: skip
+            axes.axvline(100, color=look.neutral("muted"), linestyle="--", linewidth=1, zorder=1)
+            axes.set(xlim=(0, max(150, most + 45)), ylim=(len(names) - 0.5, -0.5))
+            axes.set_xticks(range(0, 101, 25))
+            axes.set_xlabel("% of the limit (hatched: of arithmetic)")
+            axes.set_title(f"{model}'s shape")
+            axes.tick_params(axis="y", length=0)
+            look.grid(axes, "x")
+        panels[0, 0].set_yticks(range(len(names)), names)
+        if title:
+            fig.suptitle(title, x=0.01, ha="left", weight="bold", size=11)
+    lines = []
+    for model, one in rows.items():
+        said = []
+        for kernel in dict.fromkeys(row["kernel"] for row in one.values()):
+            mine = [row for row in one.values() if row["kernel"] == kernel]
+            for limit in dict.fromkeys(row["limit"] for row in mine):
+                some = [row for row in mine if row["limit"] == limit]
+                shares = _span([100 * row["share"] for row in some], ".0f")
+                times = _span([row["peer_us"] / row["us"] for row in some], ".1f")
+                said.append(f"{kernel} {shares}% of {limit} ({times}x)")
+        lines.append(f"{model}: {'; '.join(said)}.")
+    return look.Picture(fig, "\n".join(lines), rows)
+
+
+def _span(values: Sequence[float], form: str) -> str:
+    """The smallest and the largest, or the one if they read the same."""
+    low, high = format(min(values), form), format(max(values), form)
+    return low if low == high else f"{low} to {high}"

@@ -4,7 +4,10 @@ A code is four bits, a block 32 codes that share a scale byte; two codes make a 
 """
 
 from labhelpers.exercises.mxfp4 import decoding_slips as _decoding_slips  # noqa: F401 (registers)
+from labhelpers.exercises.mxfp4 import diagnosing_slips as _diagnosing_slips  # noqa: F401
+from labhelpers.exercises.mxfp4 import gradients_slips as _gradients_slips  # noqa: F401
 from labhelpers.exercises.mxfp4.decoding import decode_e2m1
+from labhelpers.exercises.mxfp4.diagnosing import diagnose
 from labhelpers.exercises.mxfp4.gradients import straight_through
 from labhelpers.exercises.mxfp4.packing import pack_block
 from labhelpers.exercises.mxfp4.rounding import quantize_block
@@ -20,6 +23,7 @@ EXERCISES = (
     weight_gigabytes,
     straight_through,
     unpack_by_table,
+    diagnose,
 )
 
 __all__ = ["EXERCISES", *sorted(e.name for e in EXERCISES)]

@@ -69,6 +69,7 @@ def _more(got: Any, expected: int, block: Tensor) -> str:
         Case("a largest weight of 240", lambda: _block(240.0, seed=6)),
         Case("a largest weight of 1e-40", lambda: _block(1e-40, seed=5)),
         Case("a largest weight one float32 above 6 steps", _next_to_six_steps),
+        Case("a largest weight of 6 steps of 2**62", lambda: _block(6 * 2.0**62, seed=8)),
         Case("zeros", lambda: (torch.zeros(32),)),
     ],
     words=Words(point=_more, strict=_an_int),
@@ -155,6 +156,13 @@ def _log_in_float32_clamped(block: Tensor) -> Tensor:
     return (torch.ceil(torch.log2(block.abs().max() / 6)) + 127).clamp(0, 254)
 
 
+_LOGS = (
+    "The difference (or quotient) of two logarithms is off by its last bit: for exactly 6 * 2**62 "
+    "it is a hair above 62, and rounding up makes 63 of it. Divide first, and take the logarithm "
+    "to base 2 of the quotient: `math.log2(m / 6)` is exact there."
+)
+_slip(_LOGS, lambda m: math.ceil(math.log2(m) - math.log2(6)))
+_slip(_LOGS, lambda m: math.ceil(math.log(m / 6, 2)))
 _slip(
     "The exponent was rounded down, so the largest weight is clipped: round up.",
     lambda m: math.floor(math.log2(m / 6)),
