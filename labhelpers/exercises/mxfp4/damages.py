@@ -8,7 +8,7 @@ The idea   a damaged file loads, has every shape right, and writes nonsense. Num
            all of it too large? Or is nothing wrong but the last little bit?
 Sources    each was met in somebody's converter, or waits in a format's rules: order of nibbles
            (GGML against Hugging Face), gate and up halved or [in, out] taken for [out, in]
-           (mlx-lm #679), the bias of E8M0 and the rule for scales (OCP MX 1.0, 5.4.1 and 6.3).
+           (mlx-lm issue 679), the bias of E8M0 and the rule for scales (OCP MX 1.0, 5.4.1 and 6.3).
 Limits     one damage at a time (exercise 2.8 has two at once, once), square matrices.
 """
 
