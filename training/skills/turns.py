@@ -83,7 +83,7 @@ def _again(m: Maker, effort: str) -> tuple[Turn, Turn, list[dict[str, Any]]]:
 def make(m: Maker) -> Case:
     """A conversation of two or three turns; the last refers to the one before."""
     effort = m.effort()
-    kind = m.rng.choices(["count", "course", "math", "again", "other"], [20, 15, 20, 30, 15])[0]
+    kind = m.rng.choices(["count", "course", "math", "again", "other"], [18, 12, 18, 27, 25])[0]
     extra: dict[str, Any] = {"functions": [], "builtin": ()}
     if kind == "count":
         first, second = _count(m, effort)
@@ -119,10 +119,16 @@ def _unrelated(m: Maker, effort: str) -> Case:
         arithmetic.make,
     ]
     case = m.rng.choice(makers)(m)
-    key, text = course.question(m)
-    earlier: Turn = (Message.user(text), Message.final(course.facts()[key]["answer"]))
-    if m.chance(0.5):
-        earlier = _chat(m)
+    earlier: Turn = ()
+    for _ in range(m.rng.choice([1, 1, 2])):
+        kind = m.rng.random()
+        if kind < 0.5:  # a count above all: what follows looks like its next word
+            earlier += _count(m, "low")[0]
+        elif kind < 0.75:
+            key, text = course.question(m)
+            earlier += (Message.user(text), Message.final(course.facts()[key]["answer"]))
+        else:
+            earlier += _chat(m)
     start = 1 if case.messages[1].role != "developer" else 2
     messages = (*case.messages[:start], *earlier, *case.messages[start:])
     return Case("turns", messages, case.judge, case.values, "other")
