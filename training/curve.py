@@ -10,31 +10,36 @@ from labhelpers.viz import look
 LOG = Path(__file__).parent / "nano-log.jsonl"
 OUT = Path(__file__).parents[1] / "docs" / "nano-loss.png"
 TOKENS_A_STEP = 131_072
+RUNS = {1: "first run", 2: "second", 3: "third", 4: "fourth", 5: "fifth"}
+TONES = ("blue", "teal", "violet", "orange", "blue")
 
 
 def main() -> None:
     rows = [json.loads(line) for line in LOG.read_text().splitlines()]
     before, parts = 0, []
-    for run in (1, 2):
+    for run in RUNS:
         part = [row for row in rows if row["run"] == run]
         tokens = [(before + row["step"]) * TOKENS_A_STEP / 1e6 for row in part]
         parts.append((tokens, [row["loss"] for row in part]))
         before += part[-1]["step"]
     with look.style():
         fig, axes = look.figure(height=2.6)
-        for (tokens, loss), tone, name in zip(
-            parts, ("blue", "teal"), ("first run", "second run"), strict=True
-        ):
+        for (tokens, loss), tone, name in zip(parts, TONES, RUNS.values(), strict=True):
             axes.semilogy(tokens, loss, color=look.tone(tone), linewidth=2)
-            axes.text(tokens[-1], loss[-1] * 0.8, f"{loss[-1]:.4f}", size=9, ha="center", va="top")
-            axes.text(tokens[0], loss[0] * 1.3, name, size=9, ha="left")
+            side = (
+                {"ha": "left", "va": "center"} if name == "fifth" else {"ha": "right", "va": "top"}
+            )
+            place = (tokens[-1] + 40, loss[-1]) if name == "fifth" else (tokens[-1], loss[-1] * 0.8)
+            axes.text(*place, f"{loss[-1]:.4f}", size=9, **side)
+            axes.text(tokens[0], max(loss) * 1.3, name, size=9, ha="left")
         axes.set(xlabel="tokens, millions", ylabel="loss, nats a token")
+        axes.set_xlim(right=before * TOKENS_A_STEP / 1e6 * 1.1)
         axes.set_ylim(bottom=min(min(loss) for _, loss in parts) * 0.35, top=3)
-        axes.set_title("A second run, on more data and at a lower rate, goes below the first")
+        axes.set_title("Each run goes on with the weights of the one before")
         look.grid(axes, "y")
     OUT.parent.mkdir(exist_ok=True)
     OUT.write_bytes(look.png(fig)[0])
-    print(f"{OUT.name}: {parts[0][1][-1]:.4f}, then {parts[1][1][-1]:.4f}")
+    print(f"{OUT.name}:", ", then ".join(f"{loss[-1]:.4f}" for _, loss in parts))
 
 
 if __name__ == "__main__":
