@@ -8,20 +8,20 @@ The idea   train a copy of the weights that is *not* rounded, but let every forw
            round(w) to w as it is (straight-through estimator). The loss then knows what rounding
            does, and pushes each weight over the edge that matters.
 gpt-oss    was "post-trained with quantization of the MoE weights" (model card, "Quantization").
-           MXFP4 on every matrix does nano no harm, so there would be nothing to win back. Here its
-           experts go down to three values a block, -s, 0 and s: a two-bit code, as in "1.58 bits".
+           MXFP4 on every matrix leaves nano's answers about ordinary words as they are: nothing to
+           win back. Here its experts go down to three values a block, -s, 0 and s: two bits.
 The control  the same steps on the same texts with the same optimiser, but the forward pass does
-           not round; the weights are rounded at the end. (Under gentler ternary rules that we
-           tried it kept a part, up to two thirds, and fake quantisation still did better.)
+           not round; the weights are rounded at the end. No word is right then.
 Third arm  round first, train the rounded weights plainly, round again. The loss sees the damage
-           and repairs some of it, for all weights leave the grid; but in a few steps none gets
-           half-way to another value. With the first scales, rounding again puts every single one
-           back. With new ones it does worse: where the largest weight, s, has grown a little, the
-           block's scale doubles. (Fake-quantised steps win as much from that same start.)
+           and repairs most of it, for all weights leave the grid; but in a few steps next to none
+           gets half-way to another value. With the first scales, rounding again puts them back.
+           With new ones the scale of four blocks in five doubles, since their largest weight, s,
+           has grown a little. Of the words repaired none is right then, after more steps a few.
 Sources    straight-through: Bengio, Leonard and Courville 2013. Ternary weights: Li, Zhang and Liu
            2016; Ma et al. 2024 (BitNet b1.58). The scale is by MXFP4's round_up rule.
 Limits     one skill, one wording, a few dozen words: enough to see the mechanism, no proof that the
            rest of nano survives. It learns from texts that nano wrote before it was rounded.
+           Babble holds numbers too: only a final message with number and letter counts as right.
 
     python -m labhelpers.recovery   # the recorded version: more words, more steps, two seeds
 """
@@ -144,10 +144,17 @@ def write(
 
 
 def share_right(texts: Sequence[Text], words: Sequence[str], tokenizer: "Tokenizer") -> float:
-    """The share of texts whose last message names the right number of letters, 0 to 1."""
-    said = [tokenizer.decode(text.answer).rpartition("final<|message|>")[2] for text in texts]
-    right = [f" {w.count(commonest(w))} " in s for w, s in zip(words, said, strict=True)]
-    return sum(right) / len(right)
+    """The share of texts with a final message that says " 2 p" where it should, 0 to 1.
+
+    A text without a final message is wrong, whatever it holds: a babbling model writes so many
+    numbers that one of them is right by chance.
+    """
+    right = 0
+    for text, word in zip(texts, words, strict=True):
+        _, final, said = tokenizer.decode(text.answer).rpartition("final<|message|>")
+        letter = commonest(word)
+        right += bool(final) and f" {word.count(letter)} {letter}" in said
+    return right / len(words)
 
 
 def fine_tune(

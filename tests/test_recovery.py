@@ -60,18 +60,36 @@ def test_too_few_texts_are_refused():
         recovery.fine_tune(nano()[0], [], True)
 
 
+@pytest.mark.parametrize(
+    ("before", "said", "right"),
+    [
+        ("final", "There are 2 ps in apple.", 1),
+        ("final", "There are 3 ps in apple.", 0),
+        ("final", "There are 2 ls in apple.", 0),
+        ("final", "2", 0),
+        ("analysis", "There are 2 ps in apple.", 0),
+        ("", " 1 2 2 p 2 ps", 0),
+    ],
+)
+def test_only_a_final_message_with_number_and_letter_is_right(before, said, right):
+    _, tokenizer = nano()
+    ids = [*tokenizer.encode(before), tokenizer.special_id("<|message|>"), *tokenizer.encode(said)]
+    assert recovery.share_right([recovery.Text([], ids)], ["apple"], tokenizer) == right
+
+
 def test_only_fake_quantised_steps_survive_rounding():
     model, tokenizer = nano()
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     with torch.no_grad():  # as in a chapter
         result = recovery.run(model, tokenizer)
     right = result.right
-    assert right["as it was"] >= 0.9 and right["rounded"] <= 0.2
-    assert right["plain steps"] >= 0.8 and right["plain steps, rounded"] <= 0.25
-    assert right["fake-quantised steps, rounded"] >= right["plain steps, rounded"] + 0.25
+    assert right["as it was"] >= 0.9 and right["rounded"] <= 0.1
+    assert right["plain steps"] >= 0.9 and right["plain steps, rounded"] <= 0.1
     twice = right["rounded, plain steps, rounded again"]
-    assert right["rounded, plain steps"] >= twice + 0.15  # what was gained is lost again
-    assert right["fake-quantised steps, rounded"] >= twice + 0.25
+    assert twice <= 0.2
+    assert right["rounded, plain steps"] >= twice + 0.3  # what was gained is lost again
+    assert right["fake-quantised steps, rounded"] >= 0.3
+    assert right["fake-quantised steps, rounded"] >= twice + 0.2
     assert list(right)[-1] == "fake-quantised steps, rounded"  # the picture's last bar
     losses = result.losses["plain, from rounded"]
     assert losses[0] == pytest.approx(result.losses["fake-quantised"][0], rel=1e-3)
