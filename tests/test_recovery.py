@@ -9,6 +9,15 @@ import labhelpers
 from labhelpers import recovery
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """As `python -m labhelpers.recovery`: on a busy machine threads wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @functools.cache
 def nano():
     return labhelpers.load("nano", device="cpu")
