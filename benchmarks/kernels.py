@@ -29,6 +29,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks import reading
 from labhelpers.config import preset
 from labhelpers.kernels import decode, dequantize, experts_decode, experts_grouped, grouped, why_not
 from labhelpers.kernels.packed import Packed, experts_plain
@@ -107,6 +108,7 @@ def limits(replays: int) -> Row:
     numbers = target.view(torch.float32).nan_to_num_()
     reads = [microseconds([partial(f, numbers)], replays) for f in (torch.sum, torch.amax)]
     read = min(reads)  # the better of two is nearer to what the card can do
+    only_read, shape = reading_only([source], replays)
     del source, target, numbers
     n = 8192
     a, b = (torch.randn(n, n, dtype=torch.bfloat16, device=DEVICE) for _ in range(2))
@@ -114,8 +116,21 @@ def limits(replays: int) -> Row:
     return {
         "copy_gb_s": 2 * size / copy / 1e3,
         "read_gb_s": size / read / 1e3,
+        "read_kernel_gb_s": only_read,
+        "read_kernel": shape,
         "matmul_tflop_s": 2 * n**3 / product / 1e6,
     }
+
+
+def reading_only(parts: list[Tensor], replays: int) -> tuple[float, str]:
+    """GB/s of a kernel that does nothing else, part after part, and the shape that is best."""
+    found = {}
+    for shape in reading.SHAPES:
+        size = reading.read(parts[0], *shape)
+        us = microseconds([partial(reading.read, part, *shape) for part in parts], replays)
+        found["{} threads, {} reads".format(*shape)] = size / us / 1e3
+    best_shape = max(found, key=lambda shape: found[shape])
+    return found[best_shape], best_shape
 
 
 # One layer's experts -----------------------------------------------------------------------
@@ -306,6 +321,12 @@ def measure_decode(name: str, layers: list[tuple[Packed, Packed]], tokens: int, 
             "gate_up": microseconds(first, options.replays),
             "down": microseconds(second, options.replays),
         }
+        # As many bytes as one token's experts, from the same layers, in one piece.
+        for name_of, place in (("gate_up", 3), ("down", 4)):
+            part = layers[0][place - 3]
+            words = batches[0][1].unique().numel() * part.outputs * part.inputs * 17 // 32 // 4
+            parts = [b[place].blocks.view(torch.int32).flatten()[:words] for b in batches]
+            row[f"only_reading_{name_of}_gb_s"] = reading_only(parts, options.replays)[0]
     row["grouped_us"] = microseconds([partial(experts_grouped, *b) for b in batches], 20)
     return row
 
@@ -403,7 +424,8 @@ def markdown(result: Row) -> str:
     lines = [
         f"{result['device']}, torch {result['torch']}, Triton {result['triton']}, "
         f"{result['date']}. Measured in the same run: copy {top['copy_gb_s']:.0f} GB/s "
-        f"(read + written), read {top['read_gb_s']:.0f} GB/s, bf16 matmul "
+        f"(read + written), read {top['read_gb_s']:.0f} GB/s (by a kernel that only reads: "
+        f"{top['read_kernel_gb_s']:.0f}, {top['read_kernel']}), bf16 matmul "
         f"{top['matmul_tflop_s']:.0f} TFLOP/s.",
         "",
         "| model | kernel | tokens | us | GB/s | % of limit | torch bf16, us | ratio | setting |",
@@ -414,6 +436,10 @@ def markdown(result: Row) -> str:
         f"{r['model']}, {r['kernel']}, {r['tokens']} tokens: "
         + ", ".join(f"{k} {v:.1f}" for k, v in r["parts_us"].items())
         for r in result["rows"] if "parts_us" in r)]  # fmt: skip
+    lines += ["Only reading one token's bytes (GB/s): " + "; ".join(
+        f"{r['model']}, gate_up {r['only_reading_gate_up_gb_s']:.0f}, "
+        f"down {r['only_reading_down_gb_s']:.0f}"
+        for r in result["rows"] if "only_reading_down_gb_s" in r)]  # fmt: skip
     lines += ["Few tokens through the grouped kernel instead (us): " + "; ".join(
         f"{r['model']}, {r['tokens']}: {r['grouped_us']:.1f}"
         for r in result["rows"] if "grouped_us" in r)]  # fmt: skip

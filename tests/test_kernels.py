@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks import reading
 from labhelpers import kernels
 from labhelpers.kernels import decode, grouped, triton_or_not
 from labhelpers.kernels.packed import Packed, experts_plain
@@ -371,3 +372,16 @@ def test_no_tokens():
             got = function(case.hidden[:0].bfloat16(), case.ids[:0], case.weights[:0],
                            case.gate_up, case.down)  # fmt: skip
             assert got.shape == (0, 64)
+
+
+@needs_triton
+def test_the_yardstick_reads_every_byte():
+    """A read that an optimiser dropped, or that skips a part, would make the limit too high."""
+    threads, steps, programs = 128, 2, 3
+    lanes = threads * reading.WORDS
+    source = torch.randint(2**20, (programs * steps * lanes + 5,), dtype=torch.int32, device=DEVICE)
+    found = torch.empty(programs, dtype=torch.int32, device=DEVICE)
+    reading._read[(programs,)](source, found, steps, lanes, num_warps=threads // 32)
+    parts = source[: programs * steps * lanes].view(programs, steps, lanes)
+    assert torch.equal(found, (parts[:, 0] ^ parts[:, 1]).sum(-1, dtype=torch.int32))
+    assert reading.read(source, threads, steps) == programs * steps * lanes * 4
