@@ -246,6 +246,7 @@ def response_template() -> dict:
 
     Text beside calls (commentary without a recipient) is part of the content. A call's recipient
     may stand in front of the channel or behind it, and python's code is passed on as it is.
+    `join` makes one text of several messages; transformers knows it since 5.16.
     """
     channel = r"<\|channel\|>(?:analysis|commentary)"
     to = r"\s*to=(?:functions\.)?(?P<name>[\w.\-]+)"
