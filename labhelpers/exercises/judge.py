@@ -105,6 +105,8 @@ def _tensor_difference(got: Any, expected: Tensor, tolerance: float, axes: Seque
             if expected.dtype == torch.uint8:  # else it would be int64
                 made += ", dtype=torch.uint8"
             of_it = f" `torch.tensor({made})` makes one of it."
+            if got and all(isinstance(value, Tensor) for value in got):
+                of_it = " Of a list of tensors `torch.stack(...)` makes one."
         return f"Expected a tensor, got `{type(got).__name__}`.{of_it}"
     if got.is_meta or got.layout != expected.layout:
         kind = "meta" if got.is_meta else "sparse"

@@ -4,11 +4,15 @@ Letters: T tokens, H hidden, N query heads, K KV heads, D head_dim, E experts, k
 I intermediate, V vocabulary. No batch dimension: the first dimension is the token.
 """
 
-from labhelpers.exercises.architecture.attention import apply_rope, repeat_kv, rope_angles
+from labhelpers.exercises.architecture import hunting_slips as _hunting_slips  # noqa: F401
 from labhelpers.exercises.architecture.cost import active_parameters
-from labhelpers.exercises.architecture.experts import mix_experts, swiglu
+from labhelpers.exercises.architecture.experts import swiglu
 from labhelpers.exercises.architecture.generating import greedy
+from labhelpers.exercises.architecture.hunting import first_wrong_part
+from labhelpers.exercises.architecture.mixing import mix_experts
+from labhelpers.exercises.architecture.rotating import apply_rope, rope_angles
 from labhelpers.exercises.architecture.routing import route
+from labhelpers.exercises.architecture.sharing import repeat_kv
 from labhelpers.exercises.architecture.stream import block, rms_norm
 
 EXERCISES = (
@@ -22,6 +26,7 @@ EXERCISES = (
     block,
     greedy,
     active_parameters,
+    first_wrong_part,
 )
 
 __all__ = ["EXERCISES", *sorted(e.name for e in EXERCISES)]

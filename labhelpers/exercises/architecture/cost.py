@@ -5,9 +5,42 @@ Source of the solution: the model card's table of parameters, counted by `labhel
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from labhelpers.accounting import count_parameters
 from labhelpers.config import GptOssConfig, preset
 from labhelpers.exercises.core import Case, exercise
+from labhelpers.exercises.words import Words
+
+
+def _which_table(function: Callable[..., Any]) -> str:
+    """A remark for whoever leaves out the output head and counts the embedding: equal sizes.
+
+    Told by a count in which the embedding is larger by one row.
+    """
+    scope = getattr(function, "__globals__", {})
+    count, config = scope.get("count_parameters"), preset("nano")
+    if count is not count_parameters:
+        return ""
+    right = function(config)
+
+    def with_another_row(config: GptOssConfig) -> dict[str, int]:
+        parts = count(config)
+        return parts | {"embedding": parts["embedding"] + config.hidden_size}
+
+    scope["count_parameters"] = with_another_row
+    try:
+        moved = function(config)
+    finally:
+        scope["count_parameters"] = count
+    if moved == right:
+        return ""
+    return (
+        "One thing: you count the embedding and leave out the output head. In gpt-oss both have as "
+        "many parameters, so the sum is right, but it is the head that works: of the embedding a "
+        "token reads one row."
+    )
 
 
 @exercise(
@@ -34,6 +67,7 @@ from labhelpers.exercises.core import Case, exercise
             ),
         ),  # fmt: skip
     ],
+    words=Words(aside=_which_table),
     hints=(
         "Three questions: of the experts, which part does one token use? Of the embedding (one row "
         "for each word of the vocabulary), how much? And what about all the rest?",
@@ -109,6 +143,31 @@ def _share_of_all(config: GptOssConfig) -> int:
 def _four_of_32(config: GptOssConfig) -> int:
     parts = count_parameters(config)
     return sum(parts.values()) - parts["embedding"] - parts["experts"] + parts["experts"] * 4 // 32
+
+
+@active_parameters.mistake(
+    "4 experts a token is written into the code: both gpt-oss have 4, another model may not. Read "
+    "`config.num_experts_per_tok`."
+)
+def _four(config: GptOssConfig) -> int:
+    parts = count_parameters(config)
+    return _without(config, "experts") + parts["experts"] * 4 // config.num_local_experts
+
+
+@active_parameters.mistake(
+    "The experts are left out altogether: a token passes through num_experts_per_tok of them."
+)
+def _no_experts(config: GptOssConfig) -> int:
+    return _without(config, "experts")
+
+
+@active_parameters.mistake(
+    "These are the experts alone: attention, router, norms and output head work for every token, "
+    "too."
+)
+def _experts_alone(config: GptOssConfig) -> int:
+    parts = count_parameters(config)
+    return parts["experts"] * config.num_experts_per_tok // config.num_local_experts
 
 
 @active_parameters.mistake("The router was scaled too: to choose, it looks at all the experts.")

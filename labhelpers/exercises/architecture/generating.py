@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from labhelpers.exercises.core import Case, exercise
+from labhelpers.exercises.words import Words
 
 Step = Callable[[list[int]], Tensor]
 _PATIENCE = 60  # calls of step after which a loop is taken to be endless
@@ -26,6 +27,8 @@ def _model(vocabulary: int = 11) -> Step:
         calls += 1
         if calls > _PATIENCE:
             raise RuntimeError(f"step was called {calls} times: does the loop ever end?")
+        if not isinstance(new_ids, Sequence | Tensor) or getattr(new_ids, "shape", None) == ():
+            raise ValueError("step takes a list of new ids: for a single token, step([token])")
         for token in new_ids:
             state, place = (31 * state + 7 * int(token) + place**2) % 1009, place + 1
         logits = torch.zeros(vocabulary)
@@ -39,6 +42,24 @@ def _turn(prompt: list[int], stop: set[int], most: int) -> tuple[Any, ...]:
     return _model(), list(prompt), set(stop), most
 
 
+def _in_one_pass(function: Callable[..., Any]) -> str:
+    """A remark for whoever is right and feeds the prompt in pieces."""
+    fed: list[int] = []
+    step = _model()
+
+    def watched(new_ids: list[int]) -> Tensor:
+        fed.append(len(new_ids))
+        return step(new_ids)
+
+    function(watched, [3, 1, 4], {6}, 20)
+    if fed[0] == 3:
+        return ""
+    return (
+        "The prompt went in piece by piece. That is right, and slow: in one call, `step(prompt)`, "
+        "the weights are read once for all its tokens."
+    )
+
+
 @exercise(
     "1.9",
     minutes=15,
@@ -49,6 +70,7 @@ def _turn(prompt: list[int], stop: set[int], most: int) -> tuple[Any, ...]:
         Case("a limit of 5 tokens", lambda: _turn([1, 5, 8, 2], {3}, 5)),
         Case("a stop token in the prompt", lambda: _turn([4, 10, 3], {10}, 6)),
     ],
+    words=Words(aside=_in_one_pass),
     hints=(
         "The first step is fed the whole prompt, every later one only the token just chosen: the "
         "cache remembers the rest. The stop token belongs to the answer.",
@@ -156,6 +178,21 @@ def _limit_minus_one(
     step: Step, prompt: list[int], stop: set[int], max_new_tokens: int
 ) -> list[int]:
     return greedy.function(step, prompt, stop, max_new_tokens - 1)
+
+
+@greedy.mistake(
+    "The prompt was counted as well: max_new_tokens is a limit for the new tokens alone."
+)
+def _prompt_counts(step: Step, prompt: list[int], stop: set[int], max_new_tokens: int) -> list[int]:
+    return greedy.function(step, prompt, stop, max_new_tokens - len(prompt))
+
+
+@greedy.mistake(
+    "step returns the logits of the last token only, [V]: `[-1]` of these is a single number, and "
+    "its argmax is always 0."
+)
+def _last_logit(step: Step, prompt: list[int], stop: set[int], max_new_tokens: int) -> list[int]:
+    return greedy.function(lambda ids: step(ids)[-1], prompt, stop, max_new_tokens)
 
 
 @greedy.mistake("max_new_tokens is ignored: it must end the loop even if no stop token comes.")

@@ -74,6 +74,18 @@ def _by_id(hidden: Tensor, weight: Tensor, bias: Tensor, top_k: int) -> Pair:
     return ids, weights.gather(-1, order)
 
 
+@route.mistake("The ids were sorted and the weights left where they were: they belong together.")
+def _ids_sorted(hidden: Tensor, weight: Tensor, bias: Tensor, top_k: int) -> Pair:
+    ids, weights = route.function(hidden, weight, bias, top_k)
+    return ids.sort(dim=-1).values, weights
+
+
+@route.mistake("weight is [E, H], a row for each expert: multiply by its transpose, `weight.T`.")
+def _not_transposed(hidden: Tensor, weight: Tensor, bias: Tensor, top_k: int) -> Pair:
+    values, ids = (hidden @ weight + bias).topk(top_k, dim=-1)
+    return ids, values.softmax(-1)
+
+
 @route.mistake("The weights are the logits themselves: a softmax makes shares of them.")
 def _raw_logits(hidden: Tensor, weight: Tensor, bias: Tensor, top_k: int) -> Pair:
     values, ids = (hidden @ weight.T + bias).topk(top_k, dim=-1)

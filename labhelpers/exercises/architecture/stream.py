@@ -91,6 +91,14 @@ def _over_tokens(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     return (weight * x32 * torch.rsqrt(x32.square().mean(0, keepdim=True) + eps)).to(x.dtype)
 
 
+@rms_norm.mistake(
+    "One mean was taken over all tokens (`mean()` without a dim): each token has a size of its own."
+)
+def _over_all(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    x32 = x.float()
+    return (weight * x32 * torch.rsqrt(x32.square().mean() + eps)).to(x.dtype)
+
+
 @rms_norm.mistake("It divides by the root of the sum of squares, not of their mean.")
 def _sum(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     x32 = x.float()
@@ -184,6 +192,14 @@ def block(x: Tensor, norm_1: Part, attention: Part, norm_2: Part, mlp: Part) -> 
 def _no_first_sum(x: Tensor, norm_1: Part, attention: Part, norm_2: Part, mlp: Part) -> Tensor:
     x = attention(norm_1(x))
     return x + mlp(norm_2(x))
+
+
+@block.mistake(
+    "What attention says reaches the mlp but never the stream: add it to x, and let the mlp read "
+    "that sum, normalised."
+)
+def _attention_lost(x: Tensor, norm_1: Part, attention: Part, norm_2: Part, mlp: Part) -> Tensor:
+    return x + mlp(norm_2(attention(norm_1(x))))
 
 
 @block.mistake("Nothing is added back after the mlp: its output replaced the stream.")

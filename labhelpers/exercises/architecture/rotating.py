@@ -1,7 +1,7 @@
-"""Exercises on what attention needs: rotary positions, and KV heads that are shared.
+"""Exercises on rotary positions: the angles, and the turning.
 
-Source of the solutions: transformers' GptOssRotaryEmbedding without YaRN, `_apply_rotary_emb`
-and `repeat_kv`; tests hold them equal to `labhelpers.model`.
+Source of the solutions: transformers' GptOssRotaryEmbedding without YaRN, and
+`_apply_rotary_emb`; tests hold them equal to `labhelpers.model`.
 """
 
 from __future__ import annotations
@@ -68,9 +68,32 @@ def _reversed(positions: Tensor, head_dim: int, theta: float) -> Tensor:
     return rope_angles.function(positions, head_dim, theta).flip(-1)
 
 
-@rope_angles.mistake("One angle a channel: two channels share an angle, so there are D / 2.")
+_PER_CHANNEL = "One angle a channel: two channels share an angle, so there are D / 2."
+
+
+@rope_angles.mistake(_PER_CHANNEL)
 def _per_channel(positions: Tensor, head_dim: int, theta: float) -> Tensor:
     return positions[:, None] * theta ** (-torch.arange(head_dim) / head_dim)
+
+
+@rope_angles.mistake(_PER_CHANNEL)
+def _per_channel_twice(positions: Tensor, head_dim: int, theta: float) -> Tensor:
+    return positions[:, None] * theta ** (-2 * torch.arange(head_dim) / head_dim)
+
+
+_EACH_TWICE = (
+    "Every angle comes twice, once for each channel of a pair: here once is enough, D / 2."
+)
+
+
+@rope_angles.mistake(_EACH_TWICE)
+def _halves_alike(positions: Tensor, head_dim: int, theta: float) -> Tensor:
+    return rope_angles.function(positions, head_dim, theta).repeat(1, 2)
+
+
+@rope_angles.mistake(_EACH_TWICE)
+def _neighbours_alike(positions: Tensor, head_dim: int, theta: float) -> Tensor:
+    return rope_angles.function(positions, head_dim, theta).repeat_interleave(2, dim=-1)
 
 
 @rope_angles.mistake("The exponents run up to 1 (linspace): the last one is 1 - 2 / D.")
@@ -139,6 +162,14 @@ def _read_neighbours(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1)
 
 
+@apply_rope.mistake(
+    "Pairs were read as halves but written as neighbours (`stack`, then flattened): join the two "
+    "halves with `torch.cat((.., ..), dim=-1)`."
+)
+def _written_neighbours(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    return torch.stack(apply_rope.function(x, cos, sin).chunk(2, dim=-1), dim=-1).flatten(-2)
+
+
 @apply_rope.mistake("It turns backwards: the sign of both sin terms is wrong.")
 def _backwards(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return apply_rope.function(x, cos, -sin)
@@ -159,6 +190,15 @@ def _two_minus(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     a, b = x.chunk(2, dim=-1)
     cos, sin = cos[:, None], sin[:, None]
     return torch.cat((a * cos - b * sin, b * cos - a * sin), dim=-1)
+
+
+@apply_rope.mistake(
+    "The minus is missing: the first half is a cos - b sin. (With rotate-half: `(-b, a)`.)"
+)
+def _no_minus(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    a, b = x.chunk(2, dim=-1)
+    cos, sin = cos[:, None], sin[:, None]
+    return torch.cat((a * cos + b * sin, b * cos + a * sin), dim=-1)
 
 
 @apply_rope.mistake("The first half was overwritten before the second used it.")
@@ -204,58 +244,3 @@ def _cat_tokens(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 def _no_head_axis(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     first, second = x.chunk(2, dim=-1)
     return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
-
-
-# -- sharing KV heads -------------------------------------------------------------------------
-
-
-@exercise(
-    "1.4",
-    minutes=5,
-    difficulty=1,
-    cases=[
-        Case("3 KV heads for 6 query heads", lambda: (numbers(3, 5, 4), 2)),
-        Case("2 KV heads for 8 query heads", lambda: (numbers(2, 3, 6, seed=1), 4)),
-    ],
-    axes=("head", "token"),
-    hints=(
-        "Write down who reads whom for 6 query heads and 3 KV heads: 0 0 1 1 2 2. The copies of a "
-        "head stand side by side.",
-        "One call does it: `repeat_interleave` with `dim=0` (`repeat` would give 0 1 2 0 1 2).",
-    ),
-)
-def repeat_kv(kv: Tensor, groups: int) -> Tensor:
-    """kv [K, T, D] -> [K * groups, T, D], so that query head h finds its KV head at h."""
-    return kv.repeat_interleave(groups, dim=0)
-
-
-@repeat_kv.mistake(
-    "Query head h got KV head h % K (0 1 2 0 1 2): it reads KV head h // groups (0 0 1 1 2 2)."
-)
-def _tiled(kv: Tensor, groups: int) -> Tensor:
-    return kv.repeat(groups, 1, 1)
-
-
-@repeat_kv.mistake("The tokens were repeated (dim 1): the heads are dim 0.")
-def _tokens(kv: Tensor, groups: int) -> Tensor:
-    return kv.repeat_interleave(groups, dim=1)
-
-
-@repeat_kv.mistake("The channels were repeated (dim 2): the heads are dim 0.")
-def _channels(kv: Tensor, groups: int) -> Tensor:
-    return kv.repeat_interleave(groups, dim=2)
-
-
-@repeat_kv.mistake("The groups stay a dimension of their own: merge it with the heads.")
-def _unmerged(kv: Tensor, groups: int) -> Tensor:
-    return kv[:, None].expand(-1, groups, -1, -1)
-
-
-@repeat_kv.mistake("Each head is repeated K times: it is repeated once for each of its queries.")
-def _k_times(kv: Tensor, groups: int) -> Tensor:
-    return kv.repeat_interleave(len(kv), dim=0)
-
-
-@repeat_kv.mistake("All query heads got KV head 0: that is multi-query attention.")
-def _one_head(kv: Tensor, groups: int) -> Tensor:
-    return kv[:1].repeat(len(kv) * groups, 1, 1)
