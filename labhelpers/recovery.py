@@ -17,6 +17,10 @@ Third arm  round first, train the rounded weights plainly, round again. The loss
            gets half-way to another value. With the first scales, rounding again puts them back.
            With new ones the scale of four blocks in five doubles, since their largest weight, s,
            has grown a little. Of the words repaired none is right then, after more steps a few.
+Edges      plain steps can do worse than none. nano's experts lie on MXFP4's grid, so half of the
+           blocks have a power of two as their largest weight, and others lie half-way: exactly on
+           edges of this rounding. Adam moves every weight, though there is nothing to learn, and
+           a third of the scales double.
 Sources    straight-through: Bengio, Leonard and Courville 2013. Ternary weights: Li, Zhang and Liu
            2016; Ma et al. 2024 (BitNet b1.58). The scale is by MXFP4's round_up rule.
 Limits     one skill, one wording, a few dozen words: enough to see the mechanism, no proof that the

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 import warnings
 from itertools import groupby
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 
 import labhelpers
 from labhelpers import mxfp4, preset
-from labhelpers.accounting import count_parameters, weight_bytes
+from labhelpers.accounting import bytes_per_token, count_parameters, kv_cache_bytes, weight_bytes
 from labhelpers.exercises import all_exercises
 from labhelpers.exercises import mxfp4 as ex
 from labhelpers.exercises.mxfp4 import damages
@@ -23,6 +25,7 @@ from labhelpers.mxfp4 import FP4_VALUES, fake_quantize
 from labhelpers.mxfp4.scales import choose_scales
 
 MISTAKES = [(e, m) for e in ex.EXERCISES for m in e.mistakes]
+ROOT = Path(__file__).parent.parent
 MIDDLES = (0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5.0)
 
 
@@ -30,6 +33,15 @@ MIDDLES = (0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5.0)
 def home(tmp_path, monkeypatch):
     monkeypatch.setenv("LABHELPERS_HOME", str(tmp_path / "home"))
     return tmp_path / "home"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """The tensors are small: a second thread would only be waited for, on a busy machine long."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +65,7 @@ def test_an_exercise_is_complete(exercise):
 
 
 def test_numbers_run_in_order_and_the_course_knows_them():
-    assert [e.number for e in ex.EXERCISES] == [f"2.{i}" for i in range(1, 9)]
+    assert [e.number for e in ex.EXERCISES] == [f"2.{i}" for i in range(1, 10)]
     numbers = [tuple(map(int, e.number.split("."))) for e in all_exercises()]
     assert numbers == sorted(numbers) and set(ex.EXERCISES) <= set(all_exercises())
 
@@ -165,7 +177,7 @@ def test_changing_the_input_is_wrong(exercise):
         return result
 
     card = exercise.judge(in_place)
-    if exercise is ex.weight_gigabytes:
+    if exercise in (ex.weight_gigabytes, ex.tokens_a_second):
         assert card.outcome == "right"
     else:
         assert card.outcome == "wrong" and "in place" in card.lines[0]
@@ -402,6 +414,24 @@ def size_by_blocks(total, in_blocks, code_bits, block):
     return (in_blocks // block * per_block + (total - in_blocks) * 2) / 1_000_000_000
 
 
+def tokens_by_seconds(bandwidth, shared, expert, experts, top_k, rows):
+    met = experts - experts * (1 - top_k / experts) ** rows
+    return rows / ((shared + met * expert) / bandwidth)
+
+
+def tokens_by_adding_rows(bandwidth, shared, expert, experts, top_k, rows):
+    met = 0.0
+    for _ in range(rows):
+        met += (experts - met) * top_k / experts
+    return bandwidth / (shared / rows + met * expert / rows)
+
+
+def tokens_by_gigabytes(bandwidth, shared, expert, experts, top_k, rows):
+    missed = torch.tensor(1 - top_k / experts, dtype=torch.float64).pow(rows)
+    gigabytes = (shared + (1 - missed) * experts * expert) / 1e9
+    return rows * bandwidth / 1e9 / gigabytes
+
+
 def size_as_tensor(total, in_blocks, code_bits, block):
     return torch.tensor(size_in_bytes_first(total, in_blocks, code_bits, block))
 
@@ -495,6 +525,7 @@ VARIANTS = {
         through_by_package,
     ),
     "weight_gigabytes": (size_in_bytes_first, size_rounded, size_by_blocks, size_as_tensor),
+    "tokens_a_second": (tokens_by_seconds, tokens_by_adding_rows, tokens_by_gigabytes),
     "unpack_by_table": (
         unpack_filled, unpack_by_product, unpack_by_select, unpack_without_table,
         unpack_by_embedding,
@@ -742,6 +773,27 @@ def test_sizes_are_the_packages(name):
     assert got == pytest.approx(sum(weight_bytes(config).values()) / 1e9, rel=1e-12)
     cases = {case.name: case.make() for case in ex.weight_gigabytes.cases}
     assert cases[name] == (total, in_blocks, 4, 32)
+
+
+@pytest.mark.parametrize("name", ["gpt-oss-20b", "gpt-oss-120b"])
+def test_tokens_a_second_are_the_packages_and_the_records(name):
+    config = preset(name)
+    experts, top_k = config.num_local_experts, config.num_experts_per_tok
+    need = bytes_per_token(config)
+    expert = need.pop("experts") // top_k
+    shared = sum(need.values())
+    given = [case.make() for case in ex.tokens_a_second.cases]
+    assert (3e12, shared, expert, experts, top_k) in [case[:5] for case in given]
+    one = ex.tokens_a_second.function(3e12, shared, expert, experts, top_k, 1)
+    assert one == pytest.approx(3e12 / sum(bytes_per_token(config).values()), rel=1e-12)
+    record = json.loads((ROOT / "benchmarks/recorded/whole_model.json").read_text())
+    for row in record["rows"]:
+        if row["model"] == name:
+            cache = sum(kv_cache_bytes(config, row["context"], row["batch"]).values())
+            got = ex.tokens_a_second.function(
+                1e9 * record["read_gb_s"], shared + cache, expert, experts, top_k, row["batch"]
+            )
+            assert got == pytest.approx(row["limit_tok_s"], rel=0.002)
 
 
 def test_dequantizing_by_the_exercises_is_the_packages():

@@ -32,7 +32,7 @@ CPU = Machine("cpu", memory_free=64 * GB, triton="3.7.1", kernels=LOW)
         (H100._replace(kernels=HIGH), False, f"below {HIGH}; found {HIGH}"),
         (H100._replace(kernels="0.9.0"), False, "found 0.9.0"),
         (H100, True, "use_kernels=False"),
-        (CPU, False, "an NVIDIA GPU"),
+        (CPU, False, "on a CPU use_kernels=True"),
         (CPU, True, None),
         (CPU._replace(triton="3.4.0"), True, "needs Triton 3.5.0"),
         (Machine("mps", gpu_free=64 * GB, kernels=LOW), False, "an NVIDIA GPU"),

@@ -111,7 +111,7 @@ HARDWARE = (
 
 
 class Card(NamedTuple):
-    """Memory as sold, GB, and cards that have it (MI300X: 192, shown with the B200)."""
+    """Memory as sold, GB, and cards that have it."""
 
     gigabytes: int
     names: str
@@ -123,10 +123,11 @@ CARDS = (
     Card(24, "RTX 3090, RTX 4090, L4, A10"),
     Card(32, "RTX 5090"),
     Card(40, "A100"),
-    Card(48, "L40S, RTX 6000 Ada, A6000"),
+    Card(48, "L40S, A6000"),
     Card(80, "A100, H100"),
     Card(141, "H200"),
-    Card(180, "B200, MI300X"),
+    Card(180, "B200"),
+    Card(192, "MI300X"),
     Card(288, "B300, MI355X"),
 )
 

@@ -90,7 +90,8 @@ def obstacle(machine: Machine, use_kernels: bool = False) -> Obstacle | None:
         return Obstacle("needs an NVIDIA GPU", "llama.cpp keeps it packed on a Mac.")
     if machine.kind == "cpu" and not use_kernels:
         return Obstacle(
-            "needs an NVIDIA GPU", "on a CPU: use_kernels=True, or labhelpers' load_packed."
+            "needs a GPU, or on a CPU use_kernels=True",
+            "on a CPU: use_kernels=True, or labhelpers' load_packed.",
         )
     if machine.kind == "cuda" and machine.capability < PACKED_CAPABILITY:
         return Obstacle("needs a GPU of capability 7.5", "a T4 or newer.")

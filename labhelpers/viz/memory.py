@@ -39,8 +39,10 @@ def byte_shares(configs: Mapping[str, GptOssConfig], title: str | None = None) -
     for name, config in configs.items():
         whole = _bytes(config, mxfp4=False)
         total = sum(whole.values())
-        everything = _grouped(weight_bytes(config, MXFP4_BITS, MXFP4_BITS))
         packed = _bytes(config, mxfp4=True)
+        everything = _grouped(weight_bytes(config, MXFP4_BITS, MXFP4_BITS))
+        scales = everything["experts"] * (MXFP4_BITS - 4) / MXFP4_BITS
+        everything |= {"experts": everything["experts"] - scales, "expert scales": scales}
         for form, parts in zip(STORED, (whole, packed, everything), strict=True):
             row = f"{name}, {form}"
             rows[row] = {part: 100 * value / total for part, value in parts.items()}
@@ -160,8 +162,8 @@ class HardwarePaths(Component):
             for row in self._cells()
         )
         page = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
-        notes = "".join(f"<dt><b>{k}</b></dt><dd>{escape(v)}</dd>" for k, v in self._sources())
-        return f"{page}<p>{escape(SIGNS)}</p>" + (f"<dl>{notes}</dl>" if notes else "")
+        notes = "".join(f"<div><b>{k}</b> {escape(v)}</div>" for k, v in self._sources())
+        return f"{page}<p>{escape(SIGNS)}</p>{notes}"
 
     def plain(self) -> str:
         lines = [" | ".join(filter(None, self.HEAD))]

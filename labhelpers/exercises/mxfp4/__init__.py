@@ -10,6 +10,7 @@ from labhelpers.exercises.mxfp4.decoding import decode_e2m1
 from labhelpers.exercises.mxfp4.diagnosing import diagnose
 from labhelpers.exercises.mxfp4.gradients import straight_through
 from labhelpers.exercises.mxfp4.packing import pack_block
+from labhelpers.exercises.mxfp4.reading import tokens_a_second
 from labhelpers.exercises.mxfp4.rounding import quantize_block
 from labhelpers.exercises.mxfp4.scaling import choose_scale
 from labhelpers.exercises.mxfp4.sizes import weight_gigabytes
@@ -24,6 +25,7 @@ EXERCISES = (
     straight_through,
     unpack_by_table,
     diagnose,
+    tokens_a_second,
 )
 
 __all__ = ["EXERCISES", *sorted(e.name for e in EXERCISES)]

@@ -8,6 +8,7 @@ Limits: the damages are pure. In a real file two may meet, which here is "other"
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -23,17 +24,20 @@ SIZE = 96
 Arguments = tuple[Tensor, Tensor, Tensor]
 
 
+@cache  # a case hands out copies
 def _weight(seed: int, scale: float = 0.1) -> Tensor:
     """[96, 96], of which neighbouring blocks and rows differ in size, as real ones do."""
     sizes = 2.0 ** (numbers(SIZE, SIZE // 32, seed=seed + 40, scale=1.2).round())  # 1/4 .. 4
     return numbers(SIZE, SIZE, seed=seed, scale=scale) * sizes.repeat_interleave(32, -1)
 
 
+@cache
 def _damaged(name: str, seed: int, scale: float = 0.1) -> Arguments:
     weight = _weight(seed, scale)
     return *damage(name, weight), weight
 
 
+@cache
 def _one_clipped() -> Arguments:
     """Floor's scale in one block of 288: by its error the whole looks as good as the right one."""
     weight = _weight(11)
@@ -44,15 +48,17 @@ def _one_clipped() -> Arguments:
     return blocks, scales, weight
 
 
+@cache
 def _zero_block() -> Arguments:
     """Nothing wrong: a block of zeros may have any scale, and a zero either sign."""
-    weight = _weight(12)
+    weight = _weight(12).clone()
     weight[5, 32:64] = 0.0
     blocks, scales = quantize(weight)
     scales[5, 1], blocks[5, 1] = 127, 0x88
     return blocks, scales, weight
 
 
+@cache
 def _two_at_once() -> Arguments:
     blocks, scales, weight = _damaged("nibbles", 13)
     return blocks, scales.roll(1, -1), weight
@@ -66,14 +72,15 @@ def _seen(got: Any, expected: str, blocks: Tensor, scales: Tensor, reference: Te
     return (
         f"Here {100 * found.same:.3g}% of the weights are what they should be, "
         f"{100 * found.in_block:.3g}% of the blocks hold the right values in some order, and the "
-        f"largest magnitude is {found.largest:.2g} times the reference's."
+        f"largest magnitude is {found.largest:.2g} times the reference's. Such shares differ from "
+        "weights to weights: undo each damage instead, and compare."
     )
 
 
 # The names of the cases must not give away the answers.
 @exercise(
     "2.8",
-    minutes=20,
+    minutes=30,
     difficulty=3,
     cases=[
         Case("weights a", lambda: _damaged("fine", 1)),
@@ -107,9 +114,10 @@ def diagnose(blocks: Tensor, scales: Tensor, reference: Tensor) -> str:
     """What went wrong while `reference` [96, 96] (fp32, rows out, not rounded) was packed? A name.
 
     "fine"; "nibbles": exchanged in each byte; "ggml": code j with j + 16; "scales": each block
-    has that of the block before; "bias": exponents without the 127; "floor": that rule, in one
-    block or all; "transposed": packed as [in, out]; "rows": gate rows, then up rows, where they
-    should alternate; else "other". blocks uint8 [96, 3, 16], scales uint8 [96, 3].
+    has that of the block before it in its row, the first that of the last; "bias": exponents
+    without the 127; "floor": that rule, in one block or all; "transposed": packed as [in, out];
+    "rows": gate rows, then up rows, where they should alternate; else "other", such as two of
+    these at once. blocks uint8 [96, 3, 16], scales uint8 [96, 3].
     """
     right = fake_quantize(reference)
     codes = torch.cat((blocks & 15, blocks >> 4), -1)  # GGML's order: low ones first

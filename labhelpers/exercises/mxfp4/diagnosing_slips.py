@@ -57,9 +57,10 @@ def _by_repairs(
     **repairs: Repair,  # "undo_rows", ...
 ) -> str:
     """The solution with parts of it exchanged; left: what is said if nothing fits."""
+    wanted = right(reference)
     for name, usual in _REPAIRS.items():
         repair = repairs.get(f"undo_{name}", usual)
-        if alike(dequantize(*repair(blocks, scales), torch.float32), right(reference)):
+        if alike(dequantize(*repair(blocks, scales), torch.float32), wanted):
             return name
     got = dequantize(blocks, scales, torch.float32)
     if transposed(got, reference):

@@ -169,6 +169,13 @@ _slip(
     ),
 )
 _slip(
+    "Half-way numbers went to the even value where there is one: they go to the even code (0.75 to "
+    "1, which is code 2).",
+    lambda steps: (
+        (steps[:, None] - (values := torch.tensor(_MAGNITUDES))).abs() + 1e-6 * values.fmod(2)
+    ).argmin(-1),
+)
+_slip(
     "The magnitudes were cut down to the next smaller value: take the nearest.",
     lambda steps: _count(steps, _MAGNITUDES[1:]),
 )
@@ -213,6 +220,12 @@ def _power_too_large(block: Tensor, scale_byte: int) -> Tensor:
 _slip(
     "The block was multiplied by the scale: divide, so that a weight of one step becomes 1.",
     _nearest,
+    lambda block, byte: block * 2.0 ** (byte - 127),
+)
+_slip(
+    "Two things: the block was multiplied by the scale (divide it), and half-way numbers were "
+    "rounded towards zero, as `argmin` does (they go to the even code).",
+    lambda steps: _count(steps, _MIDDLES, from_limit=False),
     lambda block, byte: block * 2.0 ** (byte - 127),
 )
 _slip("The scale was not used: divide the block by it first.", _nearest, lambda block, byte: block)

@@ -245,9 +245,15 @@ _NO_LOG = (
 )
 
 
-@choose_scale.mistake(_NO_LOG)
-def _log_of_zero(block: Tensor) -> int:
-    return max(0, math.ceil(math.log2(float(block.abs().max()) / 6)) + 127)
+def _log(least: float) -> Callable[[Tensor], float]:
+    def _log_of_zero(block: Tensor) -> float:
+        return max(least, math.ceil(math.log2(float(block.abs().max()) / 6)) + 127)
+
+    return _log_of_zero
+
+
+choose_scale.mistake(_NO_LOG)(_log(0))
+choose_scale.mistake(_NO_LOG)(_log(-math.inf))
 
 
 @choose_scale.mistake(_NO_LOG)

@@ -35,8 +35,8 @@ from labhelpers.exercises.core import Case, exercise
 def weight_gigabytes(total: int, in_blocks: int, code_bits: int, block: int) -> float:
     """Gigabytes (10**9 bytes) of a model with `total` parameters, as a float.
 
-    `in_blocks` of these (`total` includes them) have code_bits each and share a scale of one byte
-    among `block`; the others are bf16.
+    `in_blocks` of these parameters (`total` includes them) lie in blocks: they have code_bits
+    each, and every `block` of them share a scale of one byte. The others are bf16.
     """
     bits = in_blocks * (code_bits + 8 / block) + (total - in_blocks) * 16
     return bits / 8 / 1e9
@@ -45,11 +45,12 @@ def weight_gigabytes(total: int, in_blocks: int, code_bits: int, block: int) -> 
 def _slip(
     message: str, scale: float = 8, others: float = 16, all_in_blocks: bool = False,
     twice: bool = False, none_others: bool = False, bits: float | None = None,
-    per_weight: bool = False, width: int | None = None, unit: float = 8e9,
+    per_weight: bool = False, width: int | None = None, unit: float = 8e9, blocks: bool = False,
 ) -> None:  # fmt: skip
-    """A wrong version. scale, others: bits; unit: bits in the unit of the result."""
+    """A wrong version. scale, others: bits; unit: of the result, in bits; blocks: are counted."""
 
     def wrong(total: int, in_blocks: int, code_bits: int, block: int) -> Any:
+        in_blocks *= block if blocks else 1
         rest = 0 if none_others else total if twice else total - in_blocks
         counted = total if all_in_blocks else in_blocks
         each = code_bits if bits is None else bits
@@ -80,6 +81,10 @@ _slip("The others are missing: `total - in_blocks` parameters are bf16.", none_o
 _slip("bf16 has 16 bits, two bytes: the others were taken for float32.", others=32)
 _slip("bf16 has 16 bits, two bytes: the others were taken for one byte.", others=8)
 _slip("bf16 has 16 bits, two bytes: the others were counted as two bits.", others=2)
+_BLOCKS = "`in_blocks` was taken for a number of blocks: it counts parameters, those in blocks."
+_slip(_BLOCKS, blocks=True)
+_slip(_BLOCKS, blocks=True, twice=True)
+_slip("The scale was counted as eight bytes: it is one byte, eight bits.", scale=64)
 _slip("The scale was taken for float32: it is one byte.", scale=32)
 _slip("The scale was taken for bf16: it is one byte.", scale=16)
 _slip("A scale is a byte, eight bits: one bit was counted.", scale=1)
