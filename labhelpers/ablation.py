@@ -1,13 +1,18 @@
-"""Switch attention heads off and measure what the model can no longer do.
+"""Switch heads, experts or sinks off and measure what the model can no longer do.
 
     effects = head_effects(model, prompt, text)      # [L, N, C]: one head at a time
     with heads_off(model, [(3, 5)]):                 # layer 3, head 5
         ...                                          # the model runs without it
     with head_off_by_row(model, 3, [0, 1, 2]):       # in a batch: row 0 without head 0 ...
         ...
+    with expert_off(model, 2, 0):                    # layer 2, expert 0: the next best steps in
+        ...
+    with sinks_shut(model):                          # every head must spend all of its attention
+        ...
 
 A head is switched off by setting its output to zero before the output projection, so that it adds
-nothing to the residual stream. What then gets worse is what the head was needed for.
+nothing to the residual stream; an expert and a sink by a logit of minus infinity. What then gets
+worse is what the part was needed for.
 
 Source: the method is common ("zero ablation"; for example Michel et al. 2019, "Are Sixteen Heads
 Really Better than One?"). Letters: L layers, N query heads, D head_dim, P prompt tokens, C tokens
@@ -30,6 +35,7 @@ from torch.nn import functional as F
 
 from labhelpers.model import GptOss
 from labhelpers.model.cache import KVCache, LayerCache
+from labhelpers.model.moe import Router, Routing
 
 
 @contextmanager
@@ -80,6 +86,58 @@ def head_off_by_row(model: GptOss, layer: int, heads: Sequence[int]) -> Iterator
         hook.remove()
 
 
+@contextmanager
+def expert_off(model: GptOss, layer: int, expert: int) -> Iterator[None]:
+    """Run the model inside a `with` block as if one expert of a layer could not be chosen.
+
+    Each token that would have gone there goes to its next best expert. Raises ValueError for an
+    expert that does not exist, or if no other could step in.
+    """
+    config = model.config
+    if not (0 <= layer < config.num_hidden_layers and 0 <= expert < config.num_local_experts):
+        raise ValueError(f"this model has no expert {expert} in a layer {layer}")
+    if config.num_local_experts == config.num_experts_per_tok:
+        raise ValueError("every token goes to all experts: there is no next best one")
+
+    def choose_again(_router: Router, _given: Any, routing: Routing) -> Routing:
+        logits = routing.router_logits.clone()  # [T, E]
+        logits[:, expert] = -torch.inf
+        best, ids = logits.topk(routing.expert_ids.shape[-1], dim=-1)  # [T, k], twice
+        return routing._replace(expert_ids=ids, weights=best.softmax(-1))
+
+    moe: Any = model.model.layers[layer].mlp
+    hook = moe.router.register_forward_hook(choose_again)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+@contextmanager
+def sinks_shut(model: GptOss, heads: Iterable[tuple[int, int]] | None = None) -> Iterator[None]:
+    """Shut the sinks of these (layer, head) pairs, or all of them, inside a `with` block.
+
+    The heads must then spend their whole attention on tokens. Raises ValueError for a head that
+    does not exist.
+    """
+    layers, count = model.config.num_hidden_layers, model.config.num_attention_heads
+    every = [(layer, head) for layer in range(layers) for head in range(count)]
+    shut = every if heads is None else list(heads)
+    if missing := [pair for pair in shut if pair not in every]:
+        raise ValueError(f"this model has no head {missing[0][1]} in a layer {missing[0][0]}")
+    parts: list[Any] = [layer.self_attn for layer in model.model.layers]
+    before = [part.sinks.detach().clone() for part in parts]
+    try:
+        with torch.no_grad():
+            for layer, head in shut:
+                parts[layer].sinks[head] = -torch.inf
+        yield
+    finally:
+        with torch.no_grad():
+            for part, sinks in zip(parts, before, strict=True):
+                part.sinks.copy_(sinks)
+
+
 @torch.inference_mode()
 def head_effects(model: GptOss, prompt: Sequence[int], text: Sequence[int]) -> Tensor:
     """How much dearer each token of `text` gets when a single head is off: [L, N, C] in nats.
@@ -112,6 +170,25 @@ def head_effects(model: GptOss, prompt: Sequence[int], text: Sequence[int]) -> T
             - whole
         )
     return torch.stack(effects).cpu()
+
+
+@torch.inference_mode()
+def costs(
+    model: GptOss, prompts: Sequence[Sequence[int]], replies: Sequence[Sequence[int]]
+) -> Tensor:
+    """-log p, in nats, of every token of each reply after its prompt: one row for all, [tokens].
+
+    Raises ValueError if a prompt or a reply is empty.
+    """
+    if not all(map(len, (*prompts, *replies))):
+        raise ValueError("costs needs prompts and a reply to each, none of them empty")
+    found = []
+    for start, reply in zip(prompts, replies, strict=True):
+        ids = torch.tensor([[*start, *reply]], device=model.device)
+        # The output at a token predicts the next one: the last is not asked for.
+        logits = model(ids)[0, len(start) - 1 : -1].float()  # [C, V]
+        found.append(F.cross_entropy(logits, ids[0, len(start) :], reduction="none"))
+    return torch.cat(found).cpu()
 
 
 def _layer_cost(

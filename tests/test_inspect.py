@@ -8,14 +8,23 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from labhelpers import checkpoint, real_thing
-from labhelpers.ablation import head_effects, head_off_by_row, heads_off
+import labhelpers
+from labhelpers import checkpoint, counting, real_thing
+from labhelpers.ablation import (
+    costs,
+    expert_off,
+    head_effects,
+    head_off_by_row,
+    heads_off,
+    sinks_shut,
+)
 from labhelpers.activations import record
 from labhelpers.config import GptOssConfig, YarnConfig
 from labhelpers.model import GptOss
 from labhelpers.viz.attention import attention_row
 from labhelpers.viz.curves import swiglu_curve
 from labhelpers.viz.heads import head_map
+from labhelpers.viz.routing import record_routing
 from labhelpers.viz.table import table
 
 CONFIG = GptOssConfig(
@@ -157,6 +166,68 @@ def test_head_effects_needs_both_texts(model: GptOss) -> None:
         head_effects(model, [], [1, 2])
 
 
+def test_without_an_expert_the_next_best_steps_in(model: GptOss) -> None:
+    whole = record_routing(model, IDS)
+    gone = int(whole.expert_ids[1, 0, 0])
+    with expert_off(model, 1, gone):
+        seen = record_routing(model, IDS)
+    assert (whole.expert_ids[1] == gone).any() and not (seen.expert_ids[1] == gone).any()
+    spared = (whole.expert_ids[1] != gone).all(-1)  # tokens that never went there
+    assert spared.any() and torch.equal(seen.expert_ids[1][spared], whole.expert_ids[1][spared])
+    assert torch.allclose(seen.weights[1].sum(-1), torch.ones(20))
+    assert torch.equal(seen.expert_ids[0], whole.expert_ids[0])
+    assert torch.equal(record_routing(model, IDS).expert_ids, whole.expert_ids)
+    for layer, expert in [(3, 0), (0, 5), (0, -1)]:
+        with pytest.raises(ValueError, match="no expert"), expert_off(model, layer, expert):
+            pass
+
+
+def test_shut_sinks_take_nothing_and_come_back(model: GptOss) -> None:
+    before = [layer.self_attn.sinks.clone() for layer in model.model.layers]
+    with torch.inference_mode():
+        whole = model(torch.tensor([IDS]))
+    with pytest.raises(RuntimeError, match="stop"), sinks_shut(model, [(1, 2)]):
+        shut = torch.stack([layer.self_attn.sinks.isinf() for layer in model.model.layers])
+        assert shut.sum() == 1 and shut[1, 2]
+        raise RuntimeError("stop")
+    with sinks_shut(model), torch.inference_mode():
+        assert not torch.allclose(model(torch.tensor([IDS])), whole, atol=1e-3)
+    after = [layer.self_attn.sinks for layer in model.model.layers]
+    assert all(map(torch.equal, before, after))
+    with pytest.raises(ValueError, match="no head 6 in a layer 0"), sinks_shut(model, [(0, 6)]):
+        pass
+
+
+def test_costs_are_those_of_each_reply_alone(model: GptOss) -> None:
+    found = costs(model, [IDS[:3], IDS[:7]], [IDS[3:8], IDS[7:]])
+    with torch.inference_mode():
+        scores = model(torch.tensor([IDS]))[0].log_softmax(-1)
+    expected = [-scores[i - 1, IDS[i]].item() for i in (*range(3, 8), *range(7, 20))]
+    assert found.tolist() == pytest.approx(expected, abs=1e-4)
+    with pytest.raises(ValueError, match="none of them empty"):
+        costs(model, [[]], [[1]])
+
+
+# Twenty words ------------------------------------------------------------------------------
+
+
+def test_the_twenty_words_hold_their_letters() -> None:
+    assert len(set(counting.WORDS)) == 20
+    assert all(1 <= word.count(letter) <= 4 for word, letter in counting.WORDS)
+
+
+def test_nano_counts_its_twenty_words() -> None:
+    model, tokenizer = labhelpers.load("nano", device="cpu")
+    replies = counting.write(model, counting.questions(tokenizer))
+    assert counting.how_many_right(tokenizer, replies) == 20
+    assert all(tokenizer.special_name(reply[-1]) == "<|return|>" for reply in replies)
+    assert not counting.is_right("banana", "a", "That is 3 .<|message|>There are 2 as in banana.")
+    kinds = {text: counting.kind(tokenizer.encode(text)[0], tokenizer) for text in "r7, "}
+    assert kinds == {"r": "single letter", "7": "number", ",": "other", " ": "space"}
+    assert counting.kind(replies[0][-1], tokenizer) == "special token"
+    assert counting.kind(tokenizer.encode(" word")[0], tokenizer) == "word"
+
+
 # The real thing ----------------------------------------------------------------------------
 
 
@@ -217,5 +288,7 @@ def test_pictures_are_small() -> None:
     assert head_map(torch.eye(8), "nats").text.startswith("Largest: head 0 of layer 0 (1.0)")
     for picture in (head_map(torch.randn(8, 8), "nats"), swiglu_curve()):
         assert len(picture.png()) < 60_000
+    scales = [head_map(torch.tensor([[1.0, low]]), "nats").figure.axes[1] for low in (-0.04, -0.06)]
+    assert [scale.get_ylim()[0] for scale in scales] == [0.0, -1.0]  # one-sided, two-sided
     with pytest.raises(ValueError, match="layers, heads"):
         head_map(torch.zeros(3), "nats")

@@ -233,6 +233,11 @@ def test_loads_and_weights_add_up():
     with pytest.raises(ValueError, match="nothing to join"):
         viz.Routings.join([])
     assert torch.allclose(seen.shares[2], seen.weight_table(2).mean(1))
+    assert torch.allclose(seen.by_expert.mean(1), seen.shares)
+    # The tokens that chose expert 5 of layer 6 choose nothing more, above the others, than it.
+    chosen = (seen.expert_ids == 5).any(-1)[6]
+    more, layer, expert = seen.preferred(chosen)
+    assert (layer, expert) == (6, 5) and more == pytest.approx(1 - chosen.float().mean().item())
     # One expert with all of the weight: a quarter of the choices, all of what counts.
     one_hot = seen._replace(weights=torch.eye(4)[0].expand(8, 20, 4), ids=list(range(20)))
     favourites = torch.bincount(seen.expert_ids[3, :, 0], minlength=8) / 20

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def head_map(values: Tensor, unit: str, title: str | None = None) -> look.Picture:
-    """Signed heat map of values [L, N]; its sentence names the three largest.
+    """Heat map of values [L, N], two-sided if some are negative; its sentence names the largest.
 
     Raises ValueError for another shape.
     """
@@ -27,9 +27,11 @@ def head_map(values: Tensor, unit: str, title: str | None = None) -> look.Pictur
     layers, heads = values.shape
     with look.style():
         fig, axes = look.figure(height=min(4.0, max(2.2, 1.1 + 0.3 * layers)))
+        # Without a number below zero to speak of, half of a two-sided scale would stand empty.
+        signed = float(values.min()) < -0.05 * float(values.abs().max())
         # Heads without an effect show no number: -0.0 would say less than nothing.
         words = [[f"{v:.1f}" if abs(v) >= 0.05 else "" for v in row] for row in values.tolist()]
-        draw_heatmap(axes, values.tolist(), unit, signed=True, words=words)
+        draw_heatmap(axes, values.tolist(), unit, signed=signed, words=words)
         axes.set(xlabel="head", ylabel="layer")
         ticks(axes, "x", heads)
         ticks(axes, "y", layers)

@@ -57,6 +57,23 @@ class Routings(NamedTuple):
         table.scatter_add_(1, self.expert_ids.flatten(1), self.weights.flatten(1))
         return table / len(self.ids)
 
+    @property
+    def by_expert(self) -> Tensor:
+        """Routing weights of all tokens and layers [L, T, E], 0 where an expert was not chosen."""
+        import torch
+
+        table = torch.zeros(*self.weights.shape[:2], self.num_experts)
+        return table.scatter(2, self.expert_ids, self.weights)
+
+    def preferred(self, of: Tensor) -> tuple[float, int, int]:
+        """The expert that some tokens, of [T] (bool), choose most above what all tokens do.
+
+        Returns the difference of the two shares, the layer and the expert.
+        """
+        chosen = (self.by_expert > 0).float()  # [L, T, E]
+        above = chosen[:, of].mean(1) - chosen.mean(1)  # [L, E]
+        return above.max().item(), *divmod(int(above.argmax()), self.num_experts)
+
     def by(self, measure: str) -> Tensor:
         """`load` for "choices", `shares` for "weight": [L, E]. Raises ValueError."""
         if measure not in ("choices", "weight"):
@@ -92,11 +109,8 @@ class Routings(NamedTuple):
 
     def weight_table(self, layer: int) -> Tensor:
         """Weights of one layer as [E, T], 0 where an expert was not chosen. Raises ValueError."""
-        import torch
-
         self.check_layer(layer)
-        table = torch.zeros(len(self.ids), self.num_experts)
-        return table.scatter(1, self.expert_ids[layer], self.weights[layer]).T
+        return self.by_expert[layer].T
 
 
 def record_routing(model: GptOss, ids: Sequence[int] | Tensor) -> Routings:
