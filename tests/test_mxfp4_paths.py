@@ -56,7 +56,11 @@ def test_transformers_decides_the_same(monkeypatch, capability, triton, kernels,
     module = pytest.importorskip("transformers.quantizers.quantizer_mxfp4")
     from transformers import Mxfp4Config
 
-    monkeypatch.setattr(module, "get_current_accelerator", lambda: torch.device("cuda"))
+    gpu = torch.device("cuda")
+    if hasattr(module, "get_current_accelerator"):  # since transformers 5.20
+        monkeypatch.setattr(module, "get_current_accelerator", lambda: gpu)
+    else:
+        monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: gpu)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: capability)
     monkeypatch.setattr(module, "is_triton_available", lambda _: triton)
