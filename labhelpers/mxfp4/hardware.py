@@ -94,7 +94,7 @@ HARDWARE = (
     ),
     Hardware(
         "AMD Instinct", "MI300X", None,
-        Entry("?", "passes transformers' checks; the table of 2025 says no", "ad"),
+        Entry("?", "passes transformers' checks; Hugging Face's table of 2025 says no", "ad"),
         Entry("no", "instead: aiter-flash-attn", "c"), _UNPACKS, _BF16,
     ),
     Hardware(

@@ -90,11 +90,11 @@ def obstacle(machine: Machine, use_kernels: bool = False) -> Obstacle | None:
         return Obstacle("needs an NVIDIA GPU", "llama.cpp keeps it packed on a Mac.")
     if machine.kind == "cpu" and not use_kernels:
         return Obstacle(
-            "needs a GPU, or on a CPU use_kernels=True",
+            "needs an NVIDIA or AMD GPU, or on a CPU use_kernels=True",
             "on a CPU: use_kernels=True, or labhelpers' load_packed.",
         )
     if machine.kind == "cuda" and machine.capability < PACKED_CAPABILITY:
-        return Obstacle("needs a GPU of capability 7.5", "a T4 or newer.")
+        return Obstacle("needs a GPU of capability 7.5 or newer", "a T4 or newer.")
     wanted = TRITON if gpu else TRITON_CPU
     if machine.triton is None:
         return Obstacle("needs Triton", "pip install triton (Linux).")
@@ -153,6 +153,8 @@ def choose(
             reason = reason or "packed needs more GPU memory"
     verb = "stays packed" if form == "packed" else f"becomes bf16 ({reason})"
     where = {"GPU": "on the GPU", "memory": "in the CPU's memory", "": "but does not fit"}[place]
+    if place == "memory" and machine.kind != "cpu":
+        where = f"and would fit, by a device_map, only {where}"
     free = machine.memory_free if place == "memory" or machine.kind == "cpu" else machine.gpu_free
     why = f"{name} {verb}, {where}: {gb(wanted.total)} needed, {gb(free)} free."
     return Decision(form, place, wanted, why)

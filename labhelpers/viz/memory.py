@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 MODELS = ("gpt-oss-20b", "gpt-oss-120b")
 FORMS: tuple[Form, ...] = ("packed", "bf16")
 SIGNS = "✓ runs, ✗ does not, ? neither code nor documents settle it"
+TIGHT = 2  # GB left, below which a card is a gamble: it never has all that it is sold with
 STORED = ("all bf16", "experts packed", "all packed")
 
 
@@ -70,7 +71,7 @@ def byte_shares(configs: Mapping[str, GptOssConfig], title: str | None = None) -
 
 
 def fits(context: int = 8192, title: str | None = None) -> look.Picture:
-    """A matrix of cards and models: GB to spare (✓), or missing (✗).
+    """A matrix of cards and models: GB to spare (✓; "tight" below 2 GB), or missing (✗).
 
     A model takes its weights, a tenth more, and the KV cache of one sequence of `context` tokens.
     Raises ValueError for a negative context.
@@ -97,6 +98,7 @@ def fits(context: int = 8192, title: str | None = None) -> look.Picture:
                     facecolor=look.tone("teal", "fill") if good else look.neutral("masked"),
                 ))  # fmt: skip
                 words = f"{'✓' if good else '✗'} {spare:+.{0 if abs(spare) > 2 else 1}f}"
+                words += ", tight" if 0 <= spare < TIGHT else ""
                 axes.text(column + 0.5, row + 0.52, words, ha="center", va="center", size=9)
         axes.set(xlim=(0, len(needs)), ylim=(len(CARDS), 0))
         heads = [f"{n}\n{d.total / 1e9:.1f} GB" for n, d in needs.items()]
@@ -113,6 +115,7 @@ def fits(context: int = 8192, title: str | None = None) -> look.Picture:
     for name, wanted in needs.items():
         first = next((c for c in CARDS if left[c.gigabytes][name] >= 0), None)
         where = f"from {first.gigabytes} GB up ({first.names})" if first else "on none of them"
+        where += ", tightly" if first and left[first.gigabytes][name] < TIGHT else ""
         lines.append(f"{name}: {wanted.total / 1e9:.1f} GB, fits {where}.")
     return look.Picture(fig, "\n".join(lines), left)
 

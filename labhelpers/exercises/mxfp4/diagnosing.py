@@ -68,12 +68,17 @@ def _seen(got: Any, expected: str, blocks: Tensor, scales: Tensor, reference: Te
     """The symptoms, for whoever gave one of the names."""
     if not isinstance(got, str) or got not in (*NAMES, "other"):
         return ""
+    if expected == "fine" and all(map(torch.equal, (blocks, scales), quantize(reference))):
+        return (
+            "Here all is as it should be. Did you compare with the reference itself? It is not "
+            "rounded: use `fake_quantize(reference)`."
+        )
     found = symptoms(blocks, scales, reference)
     return (
         f"Here {100 * found.same:.3g}% of the weights are what they should be, "
         f"{100 * found.in_block:.3g}% of the blocks hold the right values in some order, and the "
         f"largest magnitude is {found.largest:.2g} times the reference's. Such shares differ from "
-        "weights to weights: undo each damage instead, and compare."
+        "weights to weights: undo each damage instead, or do it again, and compare."
     )
 
 
@@ -91,9 +96,9 @@ def _seen(got: Any, expected: str, blocks: Tensor, scales: Tensor, reference: Te
         Case("weights f", lambda: _damaged("floor", 6)),
         Case("weights g", lambda: _damaged("transposed", 7)),
         Case("weights h", lambda: _damaged("rows", 8)),
-        Case("weights i, larger ones", lambda: _damaged("bias", 9, scale=40.0)),
+        Case("weights i (larger ones)", lambda: _damaged("bias", 9, scale=40.0)),
         Case("weights j", _one_clipped),
-        Case("weights k, with a block of zeros", _zero_block),
+        Case("weights k (with a block of zeros)", _zero_block),
         Case("weights l", _two_at_once),
     ],
     words=Words(point=_seen),
@@ -114,10 +119,11 @@ def diagnose(blocks: Tensor, scales: Tensor, reference: Tensor) -> str:
     """What went wrong while `reference` [96, 96] (fp32, rows out, not rounded) was packed? A name.
 
     "fine"; "nibbles": exchanged in each byte; "ggml": code j with j + 16; "scales": each block
-    has that of the block before it in its row, the first that of the last; "bias": exponents
-    without the 127; "floor": that rule, in one block or all; "transposed": packed as [in, out];
-    "rows": gate rows, then up rows, where they should alternate; else "other", such as two of
-    these at once. blocks uint8 [96, 3, 16], scales uint8 [96, 3].
+    has that of the block before it in its row, the first that of the last; "bias": the bare
+    exponent as a byte, without the 127 (-4 is 252); "floor": that rule, in at least one block;
+    "transposed": packed as [in, out]; "rows": gate rows, then up rows, where they should
+    alternate; else "other", such as two of these at once. blocks uint8 [96, 3, 16], scales
+    uint8 [96, 3].
     """
     right = fake_quantize(reference)
     codes = torch.cat((blocks & 15, blocks >> 4), -1)  # GGML's order: low ones first

@@ -24,6 +24,11 @@ def _unggml(blocks: Tensor) -> Tensor:
     return codes[..., ::2] | codes[..., 1::2] << 4
 
 
+def _to_ggml(blocks: Tensor) -> Tensor:
+    codes = torch.stack((blocks & 15, blocks >> 4), -1).flatten(-2)
+    return codes[..., :16] | codes[..., 16:] << 4
+
+
 _REPAIRS: dict[str, Repair] = {
     "fine": lambda blocks, scales: (blocks, scales),
     "nibbles": lambda blocks, scales: (blocks << 4 | blocks >> 4, scales),
@@ -97,15 +102,28 @@ _slip(
     undo_nibbles=_REPAIRS["ggml"],
     undo_ggml=_REPAIRS["nibbles"],
 )
+_slip(
+    "GGML's order was taken the wrong way. If you repair the file: all low nibbles are its first "
+    "16 codes, all high ones its last; pack neighbours of these. If you rebuild the damage from a "
+    "right one: code j goes with j + 16.",
+    undo_ggml=lambda blocks, scales: (_to_ggml(blocks), scales),
+)
+_slip(
+    "Bytes were put in another order, as by `blocks.flip(-1)`. Exchanged nibbles change places "
+    "within each byte: `blocks << 4 | blocks >> 4`.",
+    undo_nibbles=lambda blocks, scales: (blocks.flip(-1), scales),
+)
 _ROLL = (
-    "The scales were not moved back: what came from the block before goes to it again. Each row "
-    "has its own, so along the last dimension and the other way, `scales.roll(-1, -1)`."
+    "The scales were moved the wrong way, or along the wrong dimension: each row has its own, so "
+    "along the last one. If you repair the file: back, `scales.roll(-1, -1)`. If you rebuild the "
+    "damage from a right one: on, `scales.roll(1, -1)`."
 )
 _slip(_ROLL, undo_scales=lambda blocks, scales: (blocks, scales.roll(1, -1)))
 _slip(_ROLL, left=("other",), undo_scales=lambda blocks, scales: (blocks, scales.roll(-1, 0)))
 _slip(_ROLL, left=("other",), undo_scales=lambda blocks, scales: (blocks, scales.roll(-1)))
 _slip(
-    "The 127 was subtracted once more: it is missing already, so add it.",
+    "The 127 was taken the wrong way. If you repair the file: it is missing already, so add it. If "
+    "you rebuild the damage from a right one: subtract it.",
     undo_bias=lambda blocks, scales: (blocks, scales - 127),
 )
 _slip(
@@ -114,8 +132,8 @@ _slip(
     undo_bias=lambda blocks, scales: (blocks, (scales.int() + 127).clamp(0, 255).to(torch.uint8)),
 )
 _slip(
-    "The rows were put into halves a second time: here the halves are to alternate again, 0, 48, "
-    "1, 49, ...",
+    "The rows were moved the wrong way. If you repair the file: its halves are to alternate again, "
+    "0, 48, 1, 49, ... If you rebuild the damage from a right one: even rows first, then odd ones.",
     undo_rows=lambda blocks, scales: tuple(
         t[torch.arange(SIZE).view(-1, 2).T.flatten()] for t in (blocks, scales)
     ),
@@ -126,8 +144,7 @@ _slip(
     transposed=lambda got, reference: torch.equal(got.T, fake_quantize(reference)),
 )
 _slip(
-    "A rule is only called another one if it was used throughout: in one case a single block was "
-    "packed by floor, and clipped.",
+    "You say floor only if all blocks are by floor; one is enough: compare block by block.",
     floor=_is_floor_throughout,
 )
 
@@ -193,6 +210,7 @@ def _constant(name: str) -> None:
     wrong.__name__ = f"_always_{name}"
     diagnose.mistake(
         "The answer is the same for all weights: unpack them, and look what is wrong in each."
+        + (" Does nothing ever equal what you compare with?" if name == "other" else "")
     )(wrong)
 
 

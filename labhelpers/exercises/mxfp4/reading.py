@@ -8,10 +8,18 @@ Limits: weights alone, without keys and values; a router does not choose evenly,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 from labhelpers.exercises.core import Case, exercise
+from labhelpers.exercises.words import Words
+
+
+def _small(got: Any, expected: float, *arguments: Any) -> str:
+    """What two decimals do not show."""
+    number = isinstance(got, float) and 0 < abs(got) < 1
+    return f"With all its digits yours is {got:.4g}." if number else ""
 
 
 @exercise(
@@ -20,11 +28,12 @@ from labhelpers.exercises.core import Case, exercise
     difficulty=2,
     cases=[
         Case("one row of gpt-oss-20b", lambda: (3e12, 2_437_387_008, 317_675_520, 32, 4, 1)),
-        Case("8 rows of gpt-oss-20b", lambda: (3e12, 2_437_387_008, 317_675_520, 32, 4, 8)),
+        Case("6 rows of gpt-oss-20b", lambda: (3e12, 2_437_387_008, 317_675_520, 32, 4, 6)),
         Case("64 rows of gpt-oss-120b", lambda: (3e12, 3_096_854_784, 476_513_280, 128, 4, 64)),
         Case("3 rows, 2 of 8 experts each", lambda: (1e7, 4_000_000, 1_000_000, 8, 2, 3)),
     ],
     tolerance=1e-4,
+    words=Words(point=_small),
     hints=(
         "How many *different* experts do the rows meet? Not `top_k * rows`: some meet the same "
         "ones. Ask it of a single expert: how likely is it that one row leaves it out, and that "
@@ -42,8 +51,9 @@ def tokens_a_second(
     """Tokens a second at most, of all rows together, if reading is the only thing that takes time.
 
     A step writes a token for each of `rows` sequences. It reads `shared` bytes, which all use,
-    once, and `expert` bytes for each expert that at least one row chose. Each row chooses top_k of
-    `experts`, all equally likely, whatever the others choose. bandwidth: bytes a second.
+    once, and `expert` bytes for each expert that at least one row chose: those of one expert in
+    all layers together (each layer chooses anew, on the average as many). Each row chooses top_k
+    of `experts`, all equally likely, whatever the others choose. bandwidth: bytes a second.
     """
     left_out = (1 - top_k / experts) ** rows
     met = experts * (1 - left_out)
@@ -110,6 +120,10 @@ _slip(
     "The number of experts met was made a whole number: it is an average, and need not be one.",
     lambda e, k, rows: int(_met(e, k, rows)),
 )
+_slip(
+    "The number of experts met was made a whole number: it is an average, and need not be one.",
+    lambda e, k, rows: math.ceil(_met(e, k, rows)),
+)
 _ONE_ROW = "These are the tokens of one row: a step writes one for each of `rows`."
 _slip(_ONE_ROW, rows_of=lambda rows: 1)
 _slip(_ONE_ROW + " And it reads an expert once, however many chose it.", _own,
@@ -123,7 +137,38 @@ _slip(
 )
 _slip("The shared bytes are missing: attention, head and the rest are read too.",
       shared_used=False)  # fmt: skip
-_slip("The experts' bytes are missing.", lambda e, k, rows: 0)
+_slip(
+    "No expert's bytes are read here. With `top_k // experts`? `//` makes 0 of it: divide by `/`.",
+    lambda e, k, rows: 0,
+)
+_slip(
+    "The probability that *one* expert is read is not yet how many are: times `experts`.",
+    lambda e, k, rows: _met(e, k, rows) / e,
+)
+_slip(
+    "The probability that an expert is read was taken `top_k` times: each of `experts` may be.",
+    lambda e, k, rows: k * _met(e, k, rows) / e,
+)
+_slip(
+    "All `rows` leave an expert out: the power is `rows`, not one less.",
+    lambda e, k, rows: _met(e, k, rows - 1),
+)
+_FIXED = (
+    "The 20b's 32 experts, or the 28 that a row leaves out, stand in the code: use `experts` and "
+    "`top_k`."
+)
+_slip(_FIXED, lambda e, k, rows: _met(32, 4, rows))
+_slip(_FIXED, lambda e, k, rows: e * (1 - (28 / 32) ** rows))
+_slip(_FIXED, lambda e, k, rows: 32 * (1 - (1 - k / e) ** rows))
+_slip(
+    "`expert` was divided: it is the bytes of *one* expert already.",
+    lambda e, k, rows: _met(e, k, rows) / k,
+)
+_GIGABYTES = (
+    "Either bandwidth or bytes were made gigabytes, the other not: both are in bytes already."
+)
+_slip(_GIGABYTES, unit=1e9)
+_slip(_GIGABYTES, unit=1e-9)
 _slip("Bandwidth and bytes are both in bytes: there is no 8 in it.", unit=8)
 _slip("Bandwidth and bytes are both in bytes: there is no 8 in it.", unit=1 / 8)
 
@@ -142,6 +187,13 @@ def _seconds(
 )
 def _step(bandwidth: float, shared: int, expert: int, experts: int, top_k: int, rows: int) -> float:
     return rows / tokens_a_second.function(bandwidth, shared, expert, experts, top_k, rows)
+
+
+@tokens_a_second.mistake("The result was rounded: asked is a float with all its decimals.")
+def _rounded(
+    bandwidth: float, shared: int, expert: int, experts: int, top_k: int, rows: int
+) -> float:
+    return round(tokens_a_second.function(bandwidth, shared, expert, experts, top_k, rows), 2)
 
 
 @tokens_a_second.mistake("The decimals are cut off: asked is a float, so divide by `/`.")
