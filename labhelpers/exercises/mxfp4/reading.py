@@ -193,7 +193,7 @@ def _step(bandwidth: float, shared: int, expert: int, experts: int, top_k: int, 
 def _rounded(
     bandwidth: float, shared: int, expert: int, experts: int, top_k: int, rows: int
 ) -> float:
-    return round(tokens_a_second.function(bandwidth, shared, expert, experts, top_k, rows), 2)
+    return round(tokens_a_second.function(bandwidth, shared, expert, experts, top_k, rows)) + 0.0
 
 
 @tokens_a_second.mistake("The decimals are cut off: asked is a float, so divide by `/`.")
