@@ -43,6 +43,17 @@ def no_windows() -> None:
         matplotlib.use("agg")
 
 
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """For tests of small tensors: a second thread is only waited for, on a busy machine long."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 # Chapters ----------------------------------------------------------------------------------
 
 DIFFERS = """{name} differs from the course's (you have filled in exercises), so its outputs cannot

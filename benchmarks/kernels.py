@@ -322,11 +322,11 @@ def measure_decode(name: str, layers: list[tuple[Packed, Packed]], tokens: int, 
             "down": microseconds(second, options.replays),
         }
         # As many bytes as one token's experts, from the same layers, in one piece.
-        for name_of, place in (("gate_up", 3), ("down", 4)):
-            part = layers[0][place - 3]
-            words = batches[0][1].unique().numel() * part.outputs * part.inputs * 17 // 32 // 4
-            parts = [b[place].blocks.view(torch.int32).flatten()[:words] for b in batches]
-            row[f"only_reading_{name_of}_gb_s"] = reading_only(parts, options.replays)[0]
+        for part, stored in zip(("gate_up", "down"), zip(*layers, strict=True), strict=True):
+            weights = batches[0][1].numel() * stored[0].outputs * stored[0].inputs
+            words = round(weights * BYTES_A_WEIGHT / 4)
+            pieces = [packed.blocks.view(torch.int32).flatten()[:words] for packed in stored]
+            row[f"only_reading_{part}_gb_s"] = reading_only(pieces, options.replays)[0]
     row["grouped_us"] = microseconds([partial(experts_grouped, *b) for b in batches], 20)
     return row
 

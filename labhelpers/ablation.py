@@ -27,6 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import product
 from typing import Any
 
 import torch
@@ -35,7 +36,7 @@ from torch.nn import functional as F
 
 from labhelpers.model import GptOss
 from labhelpers.model.cache import KVCache, LayerCache
-from labhelpers.model.moe import Router, Routing
+from labhelpers.model.moe import Router, Routing, choose
 
 
 @contextmanager
@@ -46,11 +47,7 @@ def heads_off(model: GptOss, heads: Iterable[tuple[int, int]]) -> Iterator[None]
     """
     by_layer: dict[int, list[int]] = {}
     for layer, head in heads:
-        if not (
-            0 <= layer < model.config.num_hidden_layers
-            and 0 <= head < model.config.num_attention_heads
-        ):
-            raise ValueError(f"this model has no head {head} in a layer {layer}")
+        _check_head(model, layer, head)
         by_layer.setdefault(layer, []).append(head)
     hooks = []
     for layer, silent in by_layer.items():
@@ -75,8 +72,7 @@ def head_off_by_row(model: GptOss, layer: int, heads: Sequence[int]) -> Iterator
     if not 0 <= layer < config.num_hidden_layers:
         raise ValueError(f"this model has no layer {layer}")
     for head in heads:
-        if not 0 <= head < config.num_attention_heads:
-            raise ValueError(f"this model has no head {head} in a layer {layer}")
+        _check_head(model, layer, head)
     keep = torch.ones(len(heads), 1, config.num_attention_heads, device=model.device)  # [B, 1, N]
     keep[torch.arange(len(heads)), 0, torch.tensor(heads)] = 0.0
     hook = _gate(model, layer, keep)
@@ -102,8 +98,8 @@ def expert_off(model: GptOss, layer: int, expert: int) -> Iterator[None]:
     def choose_again(_router: Router, _given: Any, routing: Routing) -> Routing:
         logits = routing.router_logits.clone()  # [T, E]
         logits[:, expert] = -torch.inf
-        best, ids = logits.topk(routing.expert_ids.shape[-1], dim=-1)  # [T, k], twice
-        return routing._replace(expert_ids=ids, weights=best.softmax(-1))
+        again = choose(logits, routing.expert_ids.shape[-1])
+        return again._replace(router_logits=routing.router_logits)
 
     moe: Any = model.model.layers[layer].mlp
     hook = moe.router.register_forward_hook(choose_again)
@@ -121,10 +117,9 @@ def sinks_shut(model: GptOss, heads: Iterable[tuple[int, int]] | None = None) ->
     does not exist.
     """
     layers, count = model.config.num_hidden_layers, model.config.num_attention_heads
-    every = [(layer, head) for layer in range(layers) for head in range(count)]
-    shut = every if heads is None else list(heads)
-    if missing := [pair for pair in shut if pair not in every]:
-        raise ValueError(f"this model has no head {missing[0][1]} in a layer {missing[0][0]}")
+    shut = list(product(range(layers), range(count)) if heads is None else heads)
+    for pair in shut:
+        _check_head(model, *pair)
     parts: list[Any] = [layer.self_attn for layer in model.model.layers]
     before = [part.sinks.detach().clone() for part in parts]
     try:
@@ -220,6 +215,12 @@ def _cost(model: GptOss, hidden: Tensor, targets: Tensor) -> Tensor:
     logits = model.lm_head(model.model.norm(hidden)).float()  # [B, C, V]
     flat = F.cross_entropy(logits.flatten(0, 1), targets.repeat(len(hidden)), reduction="none")
     return flat.view(len(hidden), -1)
+
+
+def _check_head(model: GptOss, layer: int, head: int) -> None:
+    config = model.config
+    if not (0 <= layer < config.num_hidden_layers and 0 <= head < config.num_attention_heads):
+        raise ValueError(f"this model has no head {head} in a layer {layer}")
 
 
 def _gate(model: GptOss, layer: int, keep: Tensor) -> Any:

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 
 from labhelpers.harmony import Message, render_for_completion
 from labhelpers.model import GptOss
-from labhelpers.model.generate import generate_batch
+from labhelpers.model.generate import complete_batch
 from labhelpers.tokenizer import Tokenizer
 
 Pairs = Sequence[tuple[str, str]]
@@ -49,12 +49,7 @@ def questions(tokenizer: Tokenizer, pairs: Pairs = WORDS) -> list[list[int]]:
 
 def write(model: GptOss, prompts: Sequence[Sequence[int]], limit: int = 80) -> list[list[int]]:
     """What the model writes after each prompt, its stop token included, `limit` ids at most."""
-    replies: list[list[int]] = [[] for _ in prompts]
-    for step in generate_batch(model, prompts, max_new_tokens=limit):
-        for reply, token in zip(replies, step, strict=True):
-            if token is not None:  # None: this reply has ended
-                reply.append(token)
-    return replies
+    return complete_batch(model, prompts, max_new_tokens=limit)
 
 
 def is_right(word: str, letter: str, reply: str) -> bool:

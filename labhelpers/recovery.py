@@ -40,7 +40,7 @@ from torch.nn import functional as F
 
 from labhelpers.harmony import Message, render_for_completion
 from labhelpers.model import GptOss
-from labhelpers.model.generate import generate_batch
+from labhelpers.model.generate import complete_batch
 from labhelpers.mxfp4.format import as_blocks
 
 if TYPE_CHECKING:
@@ -139,11 +139,9 @@ def write(
     kept = expert_weights(model)
     _put(model, weights or kept)
     try:
-        steps = list(generate_batch(model, prompts, max_new_tokens=48))
+        answers = complete_batch(model, prompts, max_new_tokens=48)
     finally:
         _put(model, kept)
-    rows = zip(*steps, strict=True)  # None where a text had ended
-    answers = [[i for i in row if i is not None] for row in rows]
     return [Text(*pair) for pair in zip(prompts, answers, strict=True)]
 
 

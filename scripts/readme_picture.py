@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import labhelpers
 from labhelpers import viz
+from labhelpers.counting import IDENTITY
 from labhelpers.harmony import Message, render_for_completion
 from labhelpers.tokenizer import Tokenizer
 from labhelpers.viz import look
@@ -21,7 +22,6 @@ from labhelpers.viz.routing import Routings
 
 OUT = Path(__file__).parents[1] / "docs" / "nano.png"
 QUESTION = "How many rs are in the word 'strawberry'?"
-IDENTITY = "You are gpt-oss-nano, a tiny language model."
 EFFORT = "low"  # spells the word without comment, which fits into a row
 HUES = {"user": "blue", "analysis": "violet", "final": "teal"}
 

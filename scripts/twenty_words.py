@@ -16,7 +16,7 @@ from torch import Tensor
 
 import labhelpers
 from labhelpers.ablation import expert_off, heads_off, sinks_shut
-from labhelpers.counting import how_many_right, prompt, questions, write
+from labhelpers.counting import how_many_right, kind, prompt, questions, write
 from labhelpers.model import GptOss
 from labhelpers.model.moe import Router, Routing
 from labhelpers.tokenizer import Tokenizer
@@ -128,9 +128,10 @@ def lens(trial: Trial) -> None:
         favourites = lens_table(trial.model, ids).favourites[1:]  # [L, T]
         for t in range(line, len(ids) - 1):
             read, follows = decode([ids[t]]).strip(), decode([ids[t + 1]])
-            if is_letter(read):
+            sort, next_sort = (kind(i, trial.tokenizer) for i in ids[t : t + 2])
+            if sort == "single letter":
                 name = "a letter that counts" if follows == " " else "a letter that does not"
-            elif read == "," and is_letter(follows.strip()):
+            elif read == "," and next_sort == "single letter":
                 name = "a comma before a letter"
             elif follows.isdigit():
                 name = "whatever stands before a number"
@@ -167,10 +168,6 @@ def sinks(trial: Trial) -> None:
         trial.report("the sink of head 0 of layer 3 shut")
     with sinks_shut(trial.model):
         trial.report("all sinks shut", others=True)
-
-
-def is_letter(text: str) -> bool:
-    return len(text) == 1 and text.isalpha()
 
 
 def main() -> None:

@@ -20,6 +20,7 @@ from labhelpers.exercises import core, judge, raised
 from labhelpers.exercises.architecture.calls import calls
 from labhelpers.exercises.progress import data_folder, read, record
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 ALL = exercises.all_exercises()
 MISTAKES = [(e, m) for e in ALL for m in e.mistakes]
 RAISE = {  # these end in an error, not in a result
@@ -44,15 +45,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:indexing with dtype torch.uint8"
 def home(tmp_path, monkeypatch):
     monkeypatch.setenv("LABHELPERS_HOME", str(tmp_path / "home"))
     return tmp_path / "home"
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """The tensors are small: a second thread would only be waited for, on a busy machine long."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 # -- chapter 1's exercises -----------------------------------------------------------------

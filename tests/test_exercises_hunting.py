@@ -12,8 +12,9 @@ import labhelpers
 from labhelpers.exercises import architecture as ex
 from labhelpers.exercises.architecture import damages
 from labhelpers.exercises.architecture.calls import calls
-from labhelpers.exercises.architecture.hunting import TOKENS, WINDOW, _model
+from labhelpers.exercises.architecture.hunting import TOKENS, WINDOW, _model, pairs
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 hunt = ex.first_wrong_part.function
 ANSWERS = {
     "a": "model.layers.0.self_attn",
@@ -49,15 +50,6 @@ def quiet(tmp_path, monkeypatch):
         yield
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """The tensors are small: a second thread would only be waited for."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def nano(one_thread):
     return labhelpers.load("nano")[0]
@@ -72,8 +64,7 @@ def test_every_suspect_has_the_intended_fault():
 
 
 def margin(got, right) -> float:
-    pairs = zip(got, right, strict=True) if isinstance(right, tuple) else [(got, right)]
-    shares = [((a - b).abs().max() / b.abs().max()).item() for a, b in pairs]
+    shares = [((a - b).abs().max() / b.abs().max()).item() for a, b in pairs(got, right)]
     return max(share if share == share else float("inf") for share in shares)
 
 
@@ -101,10 +92,7 @@ def test_parts_come_before_the_whole_and_can_be_fed_again():
     assert names[0] == "model.embed_tokens" and names[-2:] == ["model", "lm_head"]
     for name, (given, returned) in found.items():
         again = model.get_submodule(name)(*given)
-        both = (
-            zip(again, returned, strict=True) if isinstance(again, tuple) else [(again, returned)]
-        )
-        assert all(torch.equal(a, b) for a, b in both)
+        assert all(torch.equal(a, b) for a, b in pairs(again, returned))
     assert not any(part._forward_hooks for part in model.modules())
     with pytest.raises(ValueError, match="one sequence"):
         calls(model, torch.ones(2, 3, dtype=torch.int64))

@@ -24,6 +24,7 @@ from labhelpers.exercises.progress import read
 from labhelpers.mxfp4 import FP4_VALUES, fake_quantize
 from labhelpers.mxfp4.scales import choose_scales
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 MISTAKES = [(e, m) for e in ex.EXERCISES for m in e.mistakes]
 ROOT = Path(__file__).parent.parent
 MIDDLES = (0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5.0)
@@ -33,15 +34,6 @@ MIDDLES = (0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5.0)
 def home(tmp_path, monkeypatch):
     monkeypatch.setenv("LABHELPERS_HOME", str(tmp_path / "home"))
     return tmp_path / "home"
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """The tensors are small: a second thread would only be waited for, on a busy machine long."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True)

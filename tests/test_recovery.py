@@ -8,14 +8,7 @@ import torch
 import labhelpers
 from labhelpers import recovery
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """As `python -m labhelpers.recovery`: on a busy machine threads wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @functools.cache

@@ -26,11 +26,10 @@ def main() -> None:
         fig, axes = look.figure(height=2.6)
         for (tokens, loss), tone, name in zip(parts, TONES, RUNS.values(), strict=True):
             axes.semilogy(tokens, loss, color=look.tone(tone), linewidth=2)
-            side = (
-                {"ha": "left", "va": "center"} if name == "fifth" else {"ha": "right", "va": "top"}
-            )
-            place = (tokens[-1] + 40, loss[-1]) if name == "fifth" else (tokens[-1], loss[-1] * 0.8)
-            axes.text(*place, f"{loss[-1]:.4f}", size=9, **side)
+            x, y, ha, va = tokens[-1], loss[-1] * 0.8, "right", "top"
+            if name == "fifth":  # short, and its begin is in the way: beside the curve
+                x, y, ha, va = tokens[-1] + 40, loss[-1], "left", "center"
+            axes.text(x, y, f"{loss[-1]:.4f}", size=9, ha=ha, va=va)
             axes.text(tokens[0], max(loss) * 1.3, name, size=9, ha="left")
         axes.set(xlabel="tokens, millions", ylabel="loss, nats a token")
         axes.set_xlim(right=before * TOKENS_A_STEP / 1e6 * 1.1)

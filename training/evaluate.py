@@ -22,7 +22,7 @@ import torch
 from labhelpers import checkpoint
 from labhelpers.harmony import STOP_TOKENS, HarmonyError, Message, parse, render_for_completion
 from labhelpers.model import GptOss
-from labhelpers.model.generate import generate_batch
+from labhelpers.model.generate import complete_batch
 from labhelpers.tokenizer import Tokenizer, from_folder
 from training import bank
 from training.cases import REFUSALS, Case, Maker
@@ -199,11 +199,7 @@ def examine(
         prompts = sorted(((r.prompt(tokenizer), r) for r in waiting), key=lambda p: len(p[0]))
         for i in range(0, len(prompts), batch):
             part = prompts[i : i + batch]
-            ids: list[list[int]] = [[] for _ in part]
-            for step in generate_batch(model, [p for p, _ in part], max_new_tokens=380):
-                for row, token in zip(ids, step, strict=True):
-                    if token is not None:
-                        row.append(token)
+            ids = complete_batch(model, [p for p, _ in part], max_new_tokens=380)
             for (_, run), row in zip(part, ids, strict=True):
                 run.take(row, tokenizer)
         waiting = [r for r in waiting if not r.done and len(r.generations) < 5]

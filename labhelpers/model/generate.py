@@ -89,6 +89,21 @@ def generate_batch(
     return _stream(model, rows, max_new_tokens, stop, prefill_chunk, None, sampler)
 
 
+def complete_batch(
+    model: GptOss, prompts: Sequence[Ids], *, max_new_tokens: int = 512
+) -> list[list[int]]:
+    """`generate_batch` to its end, greedily: the ids after each prompt, the stop token included.
+
+    Raises ValueError.
+    """
+    replies: list[list[int]] = [[] for _ in prompts]
+    for step in generate_batch(model, prompts, max_new_tokens=max_new_tokens):
+        for reply, token in zip(replies, step, strict=True):
+            if token is not None:  # None: this reply has ended
+                reply.append(token)
+    return replies
+
+
 def _as_ids(ids: Ids) -> Tensor:
     """Whole numbers as int64; text or fractions are refused, not guessed at."""
     if isinstance(ids, str) or any(isinstance(i, str) for i in ids):

@@ -38,7 +38,11 @@ def route(hidden: Tensor, weight: Tensor, bias: Tensor, top_k: int) -> Routing:
     """
     if not 1 <= top_k <= len(weight):
         raise ValueError(f"top_k={top_k}, but this layer has {len(weight)} experts")
-    logits = F.linear(hidden, weight, bias)  # [T, E]
+    return choose(F.linear(hidden, weight, bias), top_k)
+
+
+def choose(logits: Tensor, top_k: int) -> Routing:
+    """The top_k experts of each row of logits [T, E], and the weights of what they will say."""
     top_logits, expert_ids = logits.topk(top_k, dim=-1)  # [T, k], twice
     # After the choice, not before: an expert left out must not dilute the others.
     return Routing(expert_ids, top_logits.softmax(dim=-1), logits)

@@ -82,10 +82,14 @@ def _two_at_once() -> Arguments:
     return damaged(suspect, "no + 1", layer=1), reference, ids
 
 
+def pairs(got: Any, right: Any) -> list[tuple[Tensor, Tensor]]:
+    """What two parts returned, side by side: a router returns three things, others one."""
+    return list(zip(got, right, strict=True)) if isinstance(right, tuple) else [(got, right)]
+
+
 def differs(got: Any, right: Any) -> bool:
     """Beyond rounding: more than 1e-5 of the largest number, in any of the things returned."""
-    pairs = zip(got, right, strict=True) if isinstance(right, tuple) else [(got, right)]
-    return any(not (a - b).abs().max() <= 1e-5 * b.abs().max() for a, b in pairs)
+    return any(not (a - b).abs().max() <= 1e-5 * b.abs().max() for a, b in pairs(got, right))
 
 
 def _about(got: Any, expected: str, suspect: GptOss, reference: GptOss, ids: Tensor) -> str:

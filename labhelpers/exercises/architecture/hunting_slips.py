@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from labhelpers.exercises.architecture.calls import Call, calls
-from labhelpers.exercises.architecture.hunting import differs, first_wrong_part
+from labhelpers.exercises.architecture.hunting import differs, first_wrong_part, pairs
 from labhelpers.model import GptOss
 
 Test = Callable[[Any, Any], bool]
@@ -56,15 +56,11 @@ def _slip(message: str, function: Callable[[GptOss, GptOss, Tensor], Any]) -> No
     first_wrong_part.mistake(message)(wrong)
 
 
-def _pairs(got: Any, right: Any) -> list[tuple[Tensor, Tensor]]:
-    return list(zip(got, right, strict=True)) if isinstance(right, tuple) else [(got, right)]
-
-
 def _tests(message: str, *tests: Callable[[Tensor, Tensor], Any], look: Look = _fed) -> None:
     """The solution with another test of two tensors, `test(a, b)` true if they differ."""
 
     def with_(test: Callable[[Tensor, Tensor], Any], *args: Any) -> str | None:
-        return _first(look(*args), lambda got, right: any(test(*p) for p in _pairs(got, right)))
+        return _first(look(*args), lambda got, right: any(test(*p) for p in pairs(got, right)))
 
     for test in tests:
         _slip(message, partial(with_, test))
@@ -88,12 +84,12 @@ _TWO_PASSES = (
 )
 _slip(_TWO_PASSES, lambda *args: _first(_passes(*args)))
 _tests(_TWO_PASSES, _beyond, look=_passes)
-_slip(_TWO_PASSES, lambda *a: _first(_passes(*a), lambda x, y: differs(*_pairs(x, y)[0])))
+_slip(_TWO_PASSES, lambda *a: _first(_passes(*a), lambda x, y: differs(*pairs(x, y)[0])))
 _slip(_TWO_PASSES, lambda *a: (_first(_passes(*a)) or "").removeprefix("model.") or None)
 _slip(  # as `record` has them: the first of what a part returned, names without "model."
     _TWO_PASSES,
     lambda *a: (
-        _first(_passes(*a), lambda x, y: _beyond(*_pairs(x, y)[0])) or ""
+        _first(_passes(*a), lambda x, y: _beyond(*pairs(x, y)[0])) or ""
     ).removeprefix("model.") or None,
 )  # fmt: skip
 _slip(
@@ -106,7 +102,7 @@ _slip(
 def _largest(found: Found) -> str | None:
     errors = {}
     for name, got, right in found:
-        shares = [(_off(a, b) / b.abs().max()).item() for a, b in _pairs(got, right)]
+        shares = [(_off(a, b) / b.abs().max()).item() for a, b in pairs(got, right)]
         errors[name] = max(share if share == share else float("inf") for share in shares)
     worst = max(errors, key=errors.__getitem__)
     return worst if errors[worst] > 1e-5 else None
@@ -188,8 +184,8 @@ _FIRST_ONLY = (
     "Only the first of several things was compared. A router returns ids, weights and logits: the "
     "ids may be right and the weights wrong."
 )
-_slip(_FIRST_ONLY, lambda *a: _first(_fed(*a), lambda x, y: differs(*_pairs(x, y)[0])))
-_slip(_FIRST_ONLY, lambda *a: _first(_fed(*a), lambda x, y: _beyond(*_pairs(x, y)[0])))
+_slip(_FIRST_ONLY, lambda *a: _first(_fed(*a), lambda x, y: differs(*pairs(x, y)[0])))
+_slip(_FIRST_ONLY, lambda *a: _first(_fed(*a), lambda x, y: _beyond(*pairs(x, y)[0])))
 _tests(
     "Only the places of the largest numbers were compared (argmax): all numbers may be wrong, half "
     "as large for example, and the largest stays where it was.",
@@ -209,7 +205,7 @@ def _only_at(place: slice) -> Test:
     """Compare some tokens only: routers and experts have [T, ...], the others [1, T, ...]."""
     return lambda got, right: any(
         differs(*(t[:, place] if t.dim() == 3 else t[place] for t in pair))
-        for pair in _pairs(got, right)
+        for pair in pairs(got, right)
     )
 
 

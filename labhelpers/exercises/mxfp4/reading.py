@@ -112,18 +112,12 @@ _slip(
     "The probability of one choice is top_k / experts, not 1 / experts: a row chooses top_k.",
     lambda e, k, rows: e * (1 - (1 - 1 / e) ** rows),
 )
-_slip(
-    "The number of experts met was made a whole number: it is an average, and need not be one.",
-    lambda e, k, rows: round(_met(e, k, rows)),
+_WHOLE_NUMBER = (
+    "The number of experts met was made a whole number: it is an average, and need not be one."
 )
-_slip(
-    "The number of experts met was made a whole number: it is an average, and need not be one.",
-    lambda e, k, rows: int(_met(e, k, rows)),
-)
-_slip(
-    "The number of experts met was made a whole number: it is an average, and need not be one.",
-    lambda e, k, rows: math.ceil(_met(e, k, rows)),
-)
+_slip(_WHOLE_NUMBER, lambda e, k, rows: round(_met(e, k, rows)))
+_slip(_WHOLE_NUMBER, lambda e, k, rows: int(_met(e, k, rows)))
+_slip(_WHOLE_NUMBER, lambda e, k, rows: math.ceil(_met(e, k, rows)))
 _ONE_ROW = "These are the tokens of one row: a step writes one for each of `rows`."
 _slip(_ONE_ROW, rows_of=lambda rows: 1)
 _slip(_ONE_ROW + " And it reads an expert once, however many chose it.", _own,
@@ -169,8 +163,9 @@ _GIGABYTES = (
 )
 _slip(_GIGABYTES, unit=1e9)
 _slip(_GIGABYTES, unit=1e-9)
-_slip("Bandwidth and bytes are both in bytes: there is no 8 in it.", unit=8)
-_slip("Bandwidth and bytes are both in bytes: there is no 8 in it.", unit=1 / 8)
+_BITS = "Bandwidth and bytes are both in bytes: there is no 8 in it."
+_slip(_BITS, unit=8)
+_slip(_BITS, unit=1 / 8)
 
 
 @tokens_a_second.mistake(
